@@ -1,0 +1,45 @@
+"""The errors that a user can cause and mend: what was found, what is allowed, what to do next.
+
+Everything that VoxMoE raises on purpose derives from `VoxmoeError`; the command line prints its message alone, without a
+traceback, and ends with exit code 2.
+"""
+
+
+class VoxmoeError(Exception):
+    """Base of all errors that carry a message meant for the user."""
+
+
+class ImageError(VoxmoeError):
+    """A file is missing, broken, or is not the image it is taken for."""
+
+
+class StudyError(VoxmoeError):
+    """The files of a study do not belong together, or no study was found."""
+
+
+class LabelError(VoxmoeError):
+    """A mask and its profile disagree, or a profile or label name is unknown."""
+
+
+class AtlasError(VoxmoeError):
+    """An atlas is missing or does not lie in the space of the scan."""
+
+
+class DatasetError(VoxmoeError):
+    """A dataset is missing, incomplete, or does not fit what is to be done with it."""
+
+
+class QuestionError(VoxmoeError):
+    """A question cannot be asked as it stands."""
+
+
+class RecipeError(VoxmoeError):
+    """A recipe has unknown keys or values that are not allowed."""
+
+
+class WeightsError(VoxmoeError):
+    """Weights are missing or do not fit the model key by key."""
+
+
+class TrainingError(VoxmoeError):
+    """A training run cannot go on."""

@@ -1,0 +1,1 @@
+"""Recipes, the feature cache and the training run."""

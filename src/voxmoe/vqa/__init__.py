@@ -1,0 +1,1 @@
+"""Masks become findings, findings become questions and answers, and these become a dataset."""
