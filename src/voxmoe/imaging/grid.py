@@ -1,0 +1,108 @@
+"""From a study's own grid to the model's: one crop box and one resampling for all modalities of a study.
+
+The model's axes are [D, H, W] = [inferior to superior, posterior to anterior, left to right]; D is the depth axis of the
+encoder's patches. Cropping or moving each modality by itself would break their co-registration, so nothing here can.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Shaped
+
+from voxmoe.imaging.study import Study
+from voxmoe.vocabulary import Modality
+
+GridShape = tuple[int, int, int]
+"""Depth, height, width in voxels."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of voxels, half-open, in RAS indices."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        x, y, z = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return x, y, z
+
+
+def bounding_box(mask: Bool[np.ndarray, "X Y Z"]) -> Box:
+    """The smallest box that holds every true voxel; the whole grid if there is none."""
+    bounds = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        hits = np.flatnonzero(mask.any(axis=others))
+        bounds.append((int(hits[0]), int(hits[-1]) + 1) if hits.size else (0, mask.shape[axis]))
+    (x0, x1), (y0, y1), (z0, z1) = bounds
+    return Box((x0, y0, z0), (x1, y1, z1))
+
+
+@lru_cache(maxsize=64)
+def _axis_weights(source: int, target: int) -> Float32[np.ndarray, "T S"]:
+    """Linear interpolation along one axis, widened to an area-preserving triangle where the grid gets coarser."""
+    scale = source / target
+    support = max(scale, 1.0)
+    centres = (np.arange(target) + 0.5) * scale - 0.5
+    positions = np.clip(centres, 0, source - 1)
+    weights = np.clip(1 - np.abs(np.arange(source)[None, :] - positions[:, None]) / support, 0, None)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights.astype(np.float32)
+
+
+def resample(data: Shaped[np.ndarray, "X Y Z"], grid: GridShape) -> Float32[np.ndarray, "D H W"]:
+    """Separable linear resampling of RAS voxels to the model's axes; a constant stays that constant."""
+    depth, height, width = grid
+    x, y, z = data.shape
+    out = np.tensordot(_axis_weights(z, depth), data.astype(np.float32, copy=False), axes=(1, 2))  # D X Y
+    out = np.tensordot(_axis_weights(y, height), out, axes=(1, 2))  # H D X
+    out = np.tensordot(out, _axis_weights(x, width), axes=(2, 1))  # H D W
+    return np.ascontiguousarray(out.transpose(1, 0, 2))
+
+
+def normalise(
+    data: Float32[np.ndarray, "X Y Z"], foreground: Bool[np.ndarray, "X Y Z"]
+) -> Float32[np.ndarray, "X Y Z"]:
+    """Intensities between the 0.5th and 99.5th percentile of the foreground, as 0 to 1; background 0."""
+    values = data[foreground]
+    low, high = np.percentile(values, (0.5, 99.5)) if values.size else (0.0, 1.0)
+    out = np.clip((data - np.float32(low)) / np.float32(max(high - low, 1e-6)), 0, 1)
+    out[~foreground] = 0
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class GriddedStudy:
+    """A study on the model's grid: images [M, D, H, W] in 0 to 1, which modalities are there, and the box it shows."""
+
+    images: Float[np.ndarray, "M D H W"]
+    present: Bool[np.ndarray, " M"]
+    box: Box
+
+
+def to_grid(study: Study, grid: GridShape) -> GriddedStudy:
+    """Crop all modalities to the box of the study's foreground and resample them to `grid`.
+
+    A missing modality is all zero and marked in `present`.
+    """
+    box = bounding_box(study.foreground)
+    images = np.zeros((len(Modality), *grid), dtype=np.float32)
+    present = np.zeros(len(Modality), dtype=bool)
+    for index, modality in enumerate(Modality):
+        if modality in study.images:
+            data = study.images[modality].data[box.slices]
+            images[index] = resample(normalise(data, data != 0), grid)
+            present[index] = True
+    return GriddedStudy(images, present, box)
+
+
+def label_fractions(
+    mask: Shaped[np.ndarray, "X Y Z"], values: Mapping[str, int], box: Box, grid: GridShape
+) -> Float32[np.ndarray, "L D H W"]:
+    """How much of each cell of the model's grid each label covers, 0 to 1."""
+    cropped = mask[box.slices]
+    return np.stack([resample(cropped == value, grid) for value in values.values()])

@@ -1,0 +1,194 @@
+"""One 3D image: voxels in RAS order with their affine, read from and written to NIfTI.
+
+Every volume is turned to RAS at load (axis 0 towards the patient's right, 1 anterior, 2 superior); the order that the file
+had is kept, so that what is written back lies as the user's own files do.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from isal import igzip, isal_zlib
+from jaxtyping import Float, Shaped, UInt8
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import (
+    aff2axcodes,
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+from nibabel.spatialimages import HeaderDataError
+
+from voxmoe.errors import ImageError, LabelError
+from voxmoe.files import write_bytes
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_RAS = axcodes2ornt("RAS")
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels [X, Y, Z] in RAS order, the 4x4 affine from voxel indices to world mm, and where they came from."""
+
+    data: Shaped[np.ndarray, "X Y Z"]
+    affine: Float[np.ndarray, "4 4"]
+    source: str = "array"
+    axes: str = "RAS"
+    """The file's own axis order, e.g. "LPS"; `write_volume` goes back to it."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        x, y, z = self.data.shape
+        return x, y, z
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel edge lengths in mm along the three axes."""
+        x, y, z = (float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return x, y, z
+
+    @property
+    def voxel_mm3(self) -> float:
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def same_grid(self, other: "Volume", tolerance_mm: float = 1e-2) -> bool:
+        """Whether both volumes have one shape and their corner voxels lie within `tolerance_mm` of each other."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float)
+        corners[:, :3] *= np.array(self.shape) - 1
+        return bool(np.abs(corners @ (self.affine - other.affine).T).max() <= tolerance_mm)
+
+    def describe_grid(self) -> str:
+        shape = "x".join(map(str, self.shape))
+        spacing = "x".join(f"{length:.3g}" for length in self.spacing)
+        origin = ", ".join(f"{value:.1f}" for value in self.affine[:3, 3])
+        return f"{shape} voxels of {spacing} mm, origin ({origin}) mm RAS"
+
+
+def _decompressed(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: is a folder; a NIfTI file (.nii or .nii.gz) is needed here") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
+    if not content.startswith(_GZIP_MAGIC):
+        return content
+    try:
+        return bytes(igzip.decompress(content))
+    except (EOFError, OSError, isal_zlib.error) as error:
+        raise ImageError(
+            f"{path}: broken gzip stream ({error}); the file is truncated or damaged, copy or download it again"
+        ) from None
+
+
+def _parse(path: Path, content: bytes) -> "nib.Nifti1Image":
+    kind = nib.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
+    try:
+        image = kind.from_bytes(content)
+        image.header.get_data_dtype()
+    except (ImageFileError, HeaderDataError, ValueError, EOFError):
+        raise ImageError(f"{path}: not a NIfTI file; .nii and .nii.gz are read here") from None
+    return image
+
+
+def _voxels(path: Path, image: "nib.Nifti1Image") -> np.ndarray:
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise ImageError(
+            f"{path}: has {len(shape)} dimensions {'x'.join(map(str, shape))}; one 3D volume a file is needed: "
+            "split a 4D file into one file for each modality"
+        )
+    if 0 in shape:
+        raise ImageError(f"{path}: has no voxels (shape {'x'.join(map(str, shape))})")
+    try:
+        return np.asanyarray(image.dataobj).reshape(shape, order="F")
+    except (OSError, ValueError, EOFError):
+        raise ImageError(
+            f"{path}: holds fewer voxels than its header says; the file is truncated, copy or download it again"
+        ) from None
+
+
+def read_raw(path: Path | str) -> Volume:
+    """The volume of a NIfTI file in RAS order with the file's own numbers (scale applied), unchecked.
+
+    Raises `ImageError` if the file is missing, truncated, not NIfTI, not 3D, or has no usable affine.
+    """
+    path = Path(path)
+    image = _parse(path, _decompressed(path))
+    voxels = _voxels(path, image)
+    affine = np.asarray(image.affine, dtype=float)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ImageError(f"{path}: its affine is singular or not finite; mend the header's qform or sform")
+    orientation = io_orientation(affine)
+    data = apply_orientation(voxels, orientation)
+    return Volume(
+        data=np.asfortranarray(data),
+        affine=affine @ inv_ornt_aff(orientation, voxels.shape),
+        source=str(path),
+        axes="".join(aff2axcodes(affine)),
+    )
+
+
+def read_image(path: Path | str) -> Volume:
+    """An intensity image as float32, finite and not empty.
+
+    Raises `ImageError` as `read_raw` does, and for NaN, infinite or all-zero voxels.
+    """
+    volume = read_raw(path)
+    data = volume.data.astype(np.float32, copy=False)
+    if not np.isfinite(data.sum(dtype=np.float64)):
+        bad = int((~np.isfinite(data)).sum())
+        raise ImageError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; every voxel must be a number")
+    if not data.any():
+        raise ImageError(f"{path}: every voxel is 0; the image is empty")
+    return replace(volume, data=data)
+
+
+def read_mask(path: Path | str) -> Volume:
+    """A segmentation mask as uint8 label values (all zero is allowed: nothing was segmented).
+
+    Raises `ImageError` as `read_raw` does, and `LabelError` for values that are not whole numbers from 0 to 255.
+    """
+    volume = read_raw(path)
+    if volume.data.dtype == np.uint8:
+        return volume
+    with np.errstate(invalid="ignore"):
+        data = volume.data.astype(np.uint8)
+    wrong = data != volume.data
+    if wrong.any():
+        values = ", ".join(f"{value:g}" for value in np.unique(volume.data[wrong])[:5])
+        raise LabelError(
+            f"{path}: holds {values}; a mask holds whole label values from 0 to 255 "
+            "(an intensity image or an interpolated mask was given?)"
+        )
+    return replace(volume, data=data)
+
+
+def write_volume(volume: Volume, path: Path | str) -> None:
+    """Write `volume` as .nii or .nii.gz in the axis order it was read in; same content, same bytes; atomically."""
+    path = Path(path)
+    orientation = ornt_transform(_RAS, axcodes2ornt(volume.axes))
+    data = apply_orientation(volume.data, orientation)
+    affine = volume.affine @ inv_ornt_aff(orientation, volume.shape)
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    content: bytes = image.to_bytes()
+    if path.name.endswith(".gz"):
+        content = igzip.compress(content, compresslevel=2, mtime=0)
+    write_bytes(path, content)
+
+
+def label_values(mask: Volume) -> UInt8[np.ndarray, " V"]:
+    """The label values that occur in a mask, 0 left out, ascending."""
+    counts = np.bincount(mask.data.ravel(order="K"), minlength=256)
+    counts[0] = 0
+    return np.flatnonzero(counts).astype(np.uint8)
