@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from voxmoe.errors import LabelError, RecipeError
+from voxmoe.settings import Settings
 from voxmoe.vocabulary import ABSENT, VOLUME_BINS
 
 _BIN_EDGES = (1.0, 5.0, 10.0, 25.0, 50.0)
 
 
-class Protocol(BaseModel):
+class Protocol(Settings):
     """One set of rules. Lengths in mm, volumes in mm3."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     connectivity: Literal[6, 18, 26]

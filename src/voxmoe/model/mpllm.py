@@ -1,0 +1,302 @@
+"""mpLLM assembled: encode each modality, fuse by experts that the prompt weighs, splice, decode (mpLLM, section 3).
+
+The sequence is BOS, vision tokens, question, EOS, answer, EOS. Questions are padded on the left and answers on the right, so
+the question always ends at the same place: the heads read there, and logits are computed only from there on.
+
+Shapes: B batch, M modality, D H W voxels of the model's grid, T vision token, K vision width, Q question token, A answer
+token, S = 1 + T + Q + A, O language-model width, V vocabulary.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, cached_file
+
+from voxmoe.errors import WeightsError
+from voxmoe.model.experts import ExpertProjector, ExpertSettings, PromptRouter
+from voxmoe.model.heads import LossWeights, TaskHeads, head_losses
+from voxmoe.model.language import LanguageSettings, add_lora, load_language_model
+from voxmoe.model.vision import VisionEncoder, VisionSettings
+from voxmoe.settings import Settings
+from voxmoe.vocabulary import Modality
+
+IGNORED = -100
+
+
+class ModelSettings(Settings):
+    """What the model is made of. Without `vision` it is the text-only baseline: the same model, blind."""
+
+    vision: VisionSettings | None = VisionSettings()
+    experts: ExpertSettings = ExpertSettings()
+    language: LanguageSettings = LanguageSettings()
+    loss: LossWeights = LossWeights()
+    profile: str | None = None
+    """The profile whose labels the model was trained on."""
+
+
+class MpLLMConfig(PreTrainedConfig):  # type: ignore[misc]
+    """The settings as transformers keeps them: one dictionary a part."""
+
+    model_type = "mpllm"
+
+    def __init__(self, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self.settings = ModelSettings.model_validate(settings or {}).model_dump(mode="json")
+        super().__init__(**kwargs)
+
+    @classmethod
+    def of(cls, settings: ModelSettings) -> "MpLLMConfig":
+        return cls(settings.model_dump(mode="json"))
+
+    @property
+    def parsed(self) -> ModelSettings:
+        return ModelSettings.model_validate(self.settings)
+
+
+@dataclass
+class MpLLMOutput(ModelOutput):  # type: ignore[misc]
+    """What a forward pass gives. `losses` are the unweighted terms of equation (2)."""
+
+    loss: Float[Tensor, ""] | None = None
+    logits: Float[Tensor, "B A V"] | None = None
+    heads: dict[str, Float[Tensor, "B C"]] | None = None
+    expert_weights: Float[Tensor, "B N"] | None = None
+    losses: dict[str, Float[Tensor, ""]] | None = None
+
+
+@dataclass(frozen=True)
+class VisionFeatures:
+    """What the encoder sees of a batch of studies: pooled tokens and CLS of every modality, and which are present."""
+
+    tokens: Float[Tensor, "B M T K"]
+    cls: Float[Tensor, "B M K"]
+    present: Bool[Tensor, "B M"]
+
+
+class MpLLM(PreTrainedModel):  # type: ignore[misc]
+    """The model. Saved without the language model's own weights, which come from their source at load."""
+
+    config_class = MpLLMConfig
+    base_model_prefix = "mpllm"
+    main_input_name = "question_ids"
+    # The loss is a mean over the samples of a batch: Trainer has to average it over accumulated batches itself.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: MpLLMConfig) -> None:
+        super().__init__(config)
+        settings = config.parsed
+        self.language_model, language = load_language_model(settings.language)
+        self.settings = settings.model_copy(update={"language": language})
+        config.settings = self.settings.model_dump(mode="json")
+        if language.lora is not None:
+            add_lora(self.language_model, language.lora)
+        width = self.language_model.config.hidden_size
+        self.heads = TaskHeads(width)
+        if settings.vision is not None:
+            self.vision = VisionEncoder(settings.vision)
+            self.experts = ExpertProjector(settings.experts, len(Modality), settings.vision.hidden, width)
+            self.router = PromptRouter(settings.experts, width)
+        self.post_init()
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """Every part draws its own weights when it is made."""
+
+    # ------------------------------------------------------------------ vision
+
+    def encode_images(
+        self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]
+    ) -> VisionFeatures:
+        """Encode the modalities that are present, each by itself; the others' tokens stay zero."""
+        cls, tokens = self.vision(images[present][:, None])
+        all_cls = cls.new_zeros(*present.shape, cls.shape[-1])
+        all_tokens = tokens.new_zeros(*present.shape, *tokens.shape[1:])
+        all_cls[present] = cls
+        all_tokens[present] = tokens
+        return VisionFeatures(all_tokens, all_cls, present)
+
+    def expert_weights(
+        self, question_ids: Int[Tensor, "B Q"], question_mask: Int[Tensor, "B Q"]
+    ) -> Float[Tensor, "B N"]:
+        """The high-level router on the language model's last hidden state of the question alone.
+
+        No gradient flows through that pass: the router learns, the language model learns from the answers.
+        """
+        with torch.no_grad():
+            hidden = self._decode(self._embed(question_ids), question_mask)[:, -1]
+        weights: Tensor = self.router(hidden)
+        return weights
+
+    # ---------------------------------------------------------------- sequence
+
+    def _embed(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L O"]:
+        embedded: Tensor = self.language_model.get_input_embeddings()(ids)
+        return embedded
+
+    def _decode(self, embeds: Float[Tensor, "B S O"], mask: Int[Tensor, "B S"]) -> Float[Tensor, "B S O"]:
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        hidden: Tensor = self.language_model.base_model(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        return hidden
+
+    def _prompt(
+        self,
+        question_ids: Int[Tensor, "B Q"],
+        question_mask: Int[Tensor, "B Q"],
+        features: VisionFeatures | None,
+    ) -> tuple[Float[Tensor, "B P O"], Int[Tensor, "B P"], Float[Tensor, "B N"] | None]:
+        """BOS, vision tokens and question as embeddings with their mask, and the experts' weights."""
+        bos = question_ids.new_full((len(question_ids), 1), self.language_model.config.bos_token_id)
+        parts, weights = [self._embed(bos), self._embed(question_ids)], None
+        if self.settings.vision is not None:
+            if features is None:
+                raise ValueError("the model sees images: give `images` with `present`, or `tokens`, `cls` and `present`")
+            weights = self.expert_weights(question_ids, question_mask)
+            parts.insert(1, self.experts(features.tokens, features.cls, features.present, weights))
+        embeds = torch.cat(parts, dim=1)
+        seen = question_mask.new_ones(len(question_mask), embeds.shape[1] - question_mask.shape[1])
+        return embeds, torch.cat([seen, question_mask], dim=1), weights
+
+    def _features(
+        self,
+        images: Tensor | None,
+        tokens: Tensor | None,
+        cls: Tensor | None,
+        present: Tensor | None,
+    ) -> VisionFeatures | None:
+        if self.settings.vision is None or present is None:
+            return None
+        if tokens is not None and cls is not None:
+            return VisionFeatures(tokens, cls, present)
+        return self.encode_images(images, present) if images is not None else None
+
+    def forward(
+        self,
+        question_ids: Int[Tensor, "B Q"],
+        question_mask: Int[Tensor, "B Q"],
+        images: Float[Tensor, "B M D H W"] | None = None,
+        tokens: Float[Tensor, "B M T K"] | None = None,
+        cls: Float[Tensor, "B M K"] | None = None,
+        present: Bool[Tensor, "B M"] | None = None,
+        answer_ids: Int[Tensor, "B A"] | None = None,
+        answer_mask: Int[Tensor, "B A"] | None = None,
+        targets: dict[str, Int[Tensor, "B *C"]] | None = None,
+        **kwargs: Any,
+    ) -> MpLLMOutput:
+        """Logits of the answer's tokens and of the heads; with `targets` also the loss of equation (2).
+
+        The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`), in both cases with
+        the modalities that are `present`. Without an answer, `logits` holds those of its first token alone.
+        """
+        embeds, mask, weights = self._prompt(
+            question_ids, question_mask, self._features(images, tokens, cls, present)
+        )
+        end = embeds.shape[1] - 1
+        if answer_ids is not None and answer_mask is not None:
+            embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
+            mask = torch.cat([mask, answer_mask], dim=1)
+        hidden = self._decode(embeds, mask)
+        heads = self.heads(hidden[:, end])
+        answered = hidden[:, end:-1] if answer_ids is not None else hidden[:, end:]
+        logits = self.language_model.get_output_embeddings()(answered)
+        output = MpLLMOutput(logits=logits, heads=heads, expert_weights=weights)
+        if targets is not None:
+            output.losses = head_losses(heads, targets)
+            if answer_ids is not None and answer_mask is not None:
+                output.losses["text"] = _text_loss(logits, answer_ids, answer_mask)
+            factors = self.settings.loss.model_dump()
+            output.loss = sum(factors[name] * loss for name, loss in output.losses.items())
+        return output
+
+    @torch.no_grad()
+    def generate(
+        self,
+        question_ids: Int[Tensor, "B Q"],
+        question_mask: Int[Tensor, "B Q"],
+        images: Float[Tensor, "B M D H W"] | None = None,
+        tokens: Float[Tensor, "B M T K"] | None = None,
+        cls: Float[Tensor, "B M K"] | None = None,
+        present: Bool[Tensor, "B M"] | None = None,
+        **kwargs: Any,
+    ) -> Int[Tensor, "B L"]:
+        """Token ids of the answers, without the question. `kwargs` go to the language model's `generate`."""
+        features = self._features(images, tokens, cls, present)
+        embeds, mask, _ = self._prompt(question_ids, question_mask, features)
+        kwargs.setdefault("do_sample", False)
+        kwargs.setdefault("max_new_tokens", 128)
+        kwargs.setdefault("pad_token_id", self.language_model.config.eos_token_id)
+        ids: Tensor = self.language_model.generate(inputs_embeds=embeds, attention_mask=mask, **kwargs)
+        return ids
+
+    # ------------------------------------------------------------------ saving
+
+    def own_state(self) -> dict[str, Tensor]:
+        """All weights but those that the language model brings along."""
+        return {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("language_model.") or ".lora_" in name
+        }
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        kwargs["state_dict"] = {name: tensor.contiguous() for name, tensor in self.own_state().items()}
+        super().save_pretrained(save_directory, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, place: str | os.PathLike[str], *args: Any, **kwargs: Any) -> "MpLLM":
+        """The saved model in evaluation mode, from a folder or the hub; the language model comes from its recorded source.
+
+        Loading is strict: a missing or unexpected key is a `WeightsError` that lists it.
+        """
+        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(place)
+        kwargs.pop("dtype", None)
+        model = cls(config)
+        model.load_own_state(load_file(_weights_file(place)))
+        return model.eval()
+
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+        expected = self.own_state()
+        missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+        misshapen = sorted(
+            f"{name} {tuple(state[name].shape)} for {tuple(expected[name].shape)}"
+            for name in expected.keys() & state.keys()
+            if state[name].shape != expected[name].shape
+        )
+        if missing or unexpected or misshapen:
+            raise WeightsError(
+                f"the weights do not fit the model: missing {missing or 'none'}; unexpected {unexpected or 'none'}; "
+                f"of another shape {misshapen or 'none'}"
+            )
+        self.load_state_dict(dict(state), strict=False)
+
+
+def _weights_file(place: str | os.PathLike[str]) -> str:
+    folder = Path(place)
+    if folder.is_dir() and not (folder / SAFE_WEIGHTS_NAME).is_file():
+        raise WeightsError(f"{folder}: holds no {SAFE_WEIGHTS_NAME}; only safetensors are loaded")
+    try:
+        return str(cached_file(str(place), SAFE_WEIGHTS_NAME))
+    except OSError as error:
+        raise WeightsError(f"{place}: no model here, and none of that name on the hub ({error})") from None
+
+
+def _text_loss(
+    logits: Float[Tensor, "B A V"], answer_ids: Int[Tensor, "B A"], answer_mask: Int[Tensor, "B A"]
+) -> Float[Tensor, ""]:
+    """Next-token loss: the mean over an answer's tokens, then over the batch, so that batches can be split freely."""
+    labels = answer_ids.masked_fill(answer_mask == 0, IGNORED)
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    by_token = losses.view_as(labels)
+    return (by_token.sum(dim=1) / answer_mask.sum(dim=1)).mean()
+
+
+AutoConfig.register("mpllm", MpLLMConfig)
+AutoModel.register(MpLLMConfig, MpLLM)

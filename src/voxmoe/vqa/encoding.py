@@ -1,0 +1,41 @@
+"""Answers as numbers for the heads and back (mpLLM, section 3.2.2). Class 0 of volume, shape and spread is "not asked"."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, Kind, Task
+
+
+class Targets(TypedDict):
+    """What the heads should say: a class of each exclusive task, 0 or 1 for each entry of region, and out of scope."""
+
+    volume: int
+    region: list[int]
+    shape: int
+    spread: int
+    out_of_scope: int
+
+
+def encode(kind: Kind, answers: Mapping[Task, Sequence[str]]) -> Targets:
+    """Targets from the answer terms of the tasks that were asked."""
+    exclusive = {
+        task: CLASSES[task].index(answers[task][0] if task in answers else NOT_ASKED)
+        for task in EXCLUSIVE_TASKS
+    }
+    named = set(answers.get(Task.REGION, (NOT_ASKED,)))
+    return Targets(
+        volume=exclusive[Task.VOLUME],
+        region=[int(name in named) for name in CLASSES[Task.REGION]],
+        shape=exclusive[Task.SHAPE],
+        spread=exclusive[Task.SPREAD],
+        out_of_scope=int(kind is not Kind.IN_SCOPE),
+    )
+
+
+def decode_region(entries: Sequence[int]) -> tuple[str, ...]:
+    """The region terms that a 0/1 vector stands for: names, "N/A", "not asked", or "no labelled region" if all are 0."""
+    names = tuple(name for name, on in zip(CLASSES[Task.REGION], entries, strict=True) if on)
+    for exclusive in (NOT_ASKED, ABSENT):
+        if exclusive in names:
+            return (exclusive,)
+    return names or (NO_REGION,)

@@ -1,0 +1,94 @@
+"""Fixtures that several rooms need: tiny random language models, tiny studies, and the real data where it is named.
+
+Shape annotations are checked at run time in voxmoe while the tests run.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import install_import_hook
+
+_ROOMS = ("imaging", "vqa", "model.vision", "model.experts", "model.heads", "model.mpllm", "training", "evaluation")
+# model.processing is left out: transformers reads the argument names of a processor's __init__ from its bytecode.
+install_import_hook([f"voxmoe.{room}" for room in _ROOMS], "beartype.beartype")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from voxmoe.imaging.study import Study  # noqa: E402
+from voxmoe.imaging.volume import Volume  # noqa: E402
+from voxmoe.vocabulary import Modality  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in a test touches the user's cache unless it asks for the shared one."""
+    if "VOXMOE_TEST_HOME" not in os.environ:
+        monkeypatch.setenv("VOXMOE_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real scans; tests that need it are skipped where VOXMOE_REAL_DATA does not name it."""
+    named = os.environ.get("VOXMOE_REAL_DATA")
+    if not named:
+        pytest.skip("VOXMOE_REAL_DATA is not set")
+    return Path(named)
+
+
+@pytest.fixture(scope="session")
+def tiny_language(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer Llama with a byte-level tokenizer, saved as a folder."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<unk>", "<s>", "</s>"]
+    core = Tokenizer(models.BPE({token: i for i, token in enumerate([*specials, *alphabet])}, [], unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(specials) + len(alphabet),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=2,
+        )
+    )
+    folder = tmp_path_factory.mktemp("language")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_study(
+    shape: tuple[int, int, int] = (24, 28, 20), seed: int = 0, modalities: Any = tuple(Modality), id: str = "study"
+) -> Study:
+    """A study of noise inside an ellipsoid "brain", 1 mm, with one mask of values 0 to 3."""
+    generator = np.random.default_rng(seed)
+    axes = np.meshgrid(*(np.linspace(-1.1, 1.1, size) for size in shape), indexing="ij")
+    brain = sum(axis**2 for axis in axes) < 1
+    images = {
+        modality: Volume(
+            np.asfortranarray(np.where(brain, generator.uniform(50, 900, shape), 0).astype(np.float32)),
+            np.eye(4),
+            f"{id}-{modality}",
+        )
+        for modality in modalities
+    }
+    mask = np.zeros(shape, np.uint8, order="F")
+    middle = tuple(slice(size // 2 - 3, size // 2 + 2) for size in shape)
+    mask[middle] = generator.integers(0, 4, mask[middle].shape)
+    return Study(id, images, Volume(mask, np.eye(4), f"{id}-seg"))

@@ -1,0 +1,177 @@
+"""mpLLM as a whole: shapes, saving and loading, generation, padding, missing modalities, losses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_study
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoProcessor
+
+from voxmoe.errors import QuestionError, WeightsError
+from voxmoe.model.experts import ExpertSettings
+from voxmoe.model.language import LanguageSettings, load_tokenizer
+from voxmoe.model.mpllm import ModelSettings, MpLLM, MpLLMConfig
+from voxmoe.model.processing import MpLLMProcessor
+from voxmoe.model.vision import VisionSettings
+from voxmoe.vocabulary import Kind, Modality, Task
+from voxmoe.vqa.encoding import encode
+
+GRID = (4, 8, 8)
+VISION = VisionSettings(grid=GRID, patch=(1, 2, 2), pool=(2, 2, 2), hidden=16, layers=2, heads=2, mlp=32)
+EXPERTS = ExpertSettings(modality_level=2, token_level=2, router_hidden=8)
+QUESTIONS = ["How large is ET?", "Where is the edema located and what shape has it?"]
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_language: Path) -> ModelSettings:
+    return ModelSettings(
+        vision=VISION, experts=EXPERTS, language=LanguageSettings(name=str(tiny_language)), profile="gli-2024"
+    )
+
+
+@pytest.fixture(scope="module")
+def model(settings: ModelSettings) -> MpLLM:
+    torch.manual_seed(0)
+    model = MpLLM(MpLLMConfig.of(settings)).eval()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+@pytest.fixture(scope="module")
+def processor(settings: ModelSettings) -> MpLLMProcessor:
+    return MpLLMProcessor(load_tokenizer(settings.language), grid=GRID)
+
+
+def targets(count: int) -> dict[str, torch.Tensor]:
+    encoded = encode(Kind.IN_SCOPE, {Task.VOLUME: ["<1%"], Task.REGION: ["frontal", "insula"]})
+    return {name: torch.tensor([value] * count) for name, value in encoded.items()}
+
+
+def test_saved_and_loaded_gives_identical_logits(
+    model: MpLLM, processor: MpLLMProcessor, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded, loaded_processor = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(loaded, MpLLM)
+    batch = loaded_processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)], ["<1%", "frontal"])
+    with torch.no_grad():
+        expected, found = model(**processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)], ["<1%", "frontal"])), loaded(**batch)
+    assert torch.equal(expected.logits, found.logits)
+    assert all(torch.equal(expected.heads[name], found.heads[name]) for name in expected.heads)
+    assert torch.equal(expected.expert_weights, found.expert_weights)
+
+
+def test_checkpoint_leaves_the_language_model_out_and_is_strict(model: MpLLM, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    assert not [name for name in state if name.startswith("language_model.") and ".lora_" not in name]
+    dropped = {name: tensor for name, tensor in state.items() if name != "router.layers.0.weight"}
+    save_file({**dropped, "router.extra": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"missing \['router\.layers\.0\.weight'\]; unexpected \['router\.extra'\]"):
+        MpLLM.from_pretrained(tmp_path)
+
+
+def test_other_language_weights_are_refused(model: MpLLM, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    config = MpLLMConfig.from_pretrained(tmp_path)
+    config.settings["language"]["fingerprint"] = "0" * 16
+    with pytest.raises(WeightsError, match="not those that the model was trained on"):
+        MpLLM.from_pretrained(tmp_path, config=config)
+
+
+def test_padding_changes_nothing(model: MpLLM, processor: MpLLMProcessor) -> None:
+    studies = [make_study(seed=1), make_study(seed=2)]
+    with torch.no_grad():
+        together = model(**processor(QUESTIONS, studies, ["<1%", "in the frontal lobe"]))
+        for row in range(2):
+            alone = model(**processor([QUESTIONS[row]], [studies[row]], [["<1%", "in the frontal lobe"][row]]))
+            for name, logits in alone.heads.items():
+                torch.testing.assert_close(together.heads[name][row], logits[0], atol=1e-5, rtol=1e-4)
+            length = alone.logits.shape[1]
+            torch.testing.assert_close(together.logits[row, :length], alone.logits[0], atol=1e-5, rtol=1e-4)
+
+
+def test_features_computed_before_give_what_images_give(model: MpLLM, processor: MpLLMProcessor) -> None:
+    batch = processor(QUESTIONS, [make_study(seed=1), make_study(seed=2, modalities=(Modality.T2,))])
+    with torch.no_grad():
+        features = model.encode_images(batch["images"], batch["present"])
+        cached = model(
+            batch["question_ids"],
+            batch["question_mask"],
+            tokens=features.tokens,
+            cls=features.cls,
+            present=features.present,
+        )
+        torch.testing.assert_close(cached.logits, model(**batch).logits)
+
+
+def test_a_missing_modality_is_not_looked_at(model: MpLLM, processor: MpLLMProcessor) -> None:
+    batch = processor(QUESTIONS[:1], [make_study(seed=1)])
+    batch["present"][0, 1] = False
+    other = {**batch, "images": batch["images"].clone()}
+    other["images"][0, 1] = 0.7
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, model(**other).logits)
+
+
+def test_generate_follows_the_logits(model: MpLLM, processor: MpLLMProcessor) -> None:
+    batch = processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)])
+    ids = model.generate(**batch, max_new_tokens=4)
+    with torch.no_grad():
+        first = model(**batch).logits[:, -1].argmax(dim=-1)
+        answered = model(**batch, answer_ids=ids, answer_mask=torch.ones_like(ids))
+    assert torch.equal(ids[:, 0], first)
+    assert torch.equal(ids, answered.logits.argmax(dim=-1))
+    assert len(processor.decode_answers(ids)) == 2
+
+
+def test_loss_is_equation_2_and_trains_what_it_should(model: MpLLM, processor: MpLLMProcessor) -> None:
+    batch = processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)], ["<1%", "frontal"])
+    output = model(**batch, targets=targets(2))
+    assert set(output.losses) == {"text", "volume", "region", "shape", "spread", "out_of_scope"}
+    torch.testing.assert_close(output.loss, torch.stack(list(output.losses.values())).sum())
+    model.zero_grad()
+    output.loss.backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    expected = {
+        name for name, _ in model.named_parameters() if not name.startswith("language_model.") or ".lora_" in name
+    }
+    assert trained == expected
+    model.zero_grad()
+
+
+def test_loss_of_a_batch_is_the_mean_of_its_samples(model: MpLLM, processor: MpLLMProcessor) -> None:
+    studies, answers = [make_study(seed=1), make_study(seed=2)], ["<1%", "in the frontal lobe"]
+    with torch.no_grad():
+        together = model(**processor(QUESTIONS, studies, answers), targets=targets(2)).loss
+        alone = [
+            model(**processor([question], [study], [answer]), targets=targets(1)).loss
+            for question, study, answer in zip(QUESTIONS, studies, answers, strict=True)
+        ]
+    torch.testing.assert_close(together, torch.stack(alone).mean(), atol=1e-5, rtol=1e-5)
+
+
+def test_the_prompt_moves_the_experts(model: MpLLM, processor: MpLLMProcessor) -> None:
+    with torch.no_grad():
+        weights = model(**processor(QUESTIONS, [make_study(seed=1)] * 2)).expert_weights
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2))
+    assert not torch.allclose(weights[0], weights[1])
+
+
+def test_text_only_needs_no_images(settings: ModelSettings, processor: MpLLMProcessor, tmp_path: Path) -> None:
+    blind = MpLLM(MpLLMConfig.of(settings.model_copy(update={"vision": None}))).eval()
+    blind.save_pretrained(tmp_path)
+    batch = processor(QUESTIONS)
+    with torch.no_grad():
+        assert torch.equal(blind(**batch).logits, MpLLM.from_pretrained(tmp_path)(**batch).logits)
+    assert blind(**batch).expert_weights is None
+
+
+@pytest.mark.parametrize("question", ["", "   ", "why " * 300])
+def test_unaskable_questions_are_refused(processor: MpLLMProcessor, question: str) -> None:
+    with pytest.raises(QuestionError):
+        processor([question])
