@@ -110,7 +110,7 @@ def _touched_regions(mask: Bool[np.ndarray, "X Y Z"], codes: np.ndarray) -> dict
 
 
 def _label_findings(
-    mask: Volume, label: Label, protocol: Protocol, brain: Brain | None, regions: RegionMap | None
+    mask: Volume, label: Label, protocol: Protocol, brain: Brain | None, regions: RegionMap | str
 ) -> LabelFindings:
     everywhere = mask.data == label.value
     box = bounding_box(everywhere)
@@ -121,8 +121,8 @@ def _label_findings(
     reasons = {}
     if brain is None:
         reasons["volume"] = NO_BRAIN_IMAGE
-    if regions is None:
-        reasons["regions"] = "no atlas fits the scan's grid"
+    if isinstance(regions, str):
+        reasons["regions"] = regions
     relative = protocol.relative_volume(voxels, brain.voxels) if brain else None
     components = find_components(here, protocol.connectivity)
     count = len(components.voxels)
@@ -136,7 +136,7 @@ def _label_findings(
         relative_volume=relative,
         brain_fraction=voxels / brain.voxels if brain else None,
         volume=protocol.volume_category(relative) if relative is not None else None,
-        regions=_touched_regions(here, regions.codes[box.slices]) if regions else None,
+        regions=None if isinstance(regions, str) else _touched_regions(here, regions.codes[box.slices]),
         shape=protocol.shape_category(volume_mm3, numbers.sphericity, numbers.elongation),
         shape_numbers=numbers,
         spread=protocol.spread_category(count, components.core_fraction),
@@ -151,24 +151,25 @@ def find(
     profile: Profile,
     protocol: Protocol,
     brain: Brain | None = None,
-    regions: RegionMap | None = None,
+    regions: RegionMap | str = "no atlas was given",
 ) -> Findings:
     """Findings of every label of `profile` in a mask [X, Y, Z] of label values.
 
-    Without `brain` the relative volume is None, without `regions` (on the mask's grid) the regions are; everything else is
-    given. Raises `LabelError` for a value that the profile does not know and `StudyError` for a region map on another grid.
+    Without `brain` the relative volume is None; with a reason in place of `regions` (on the mask's grid) the regions are;
+    everything else is given. Raises `LabelError` for a value that the profile does not know and `StudyError` for a region map on another grid.
     """
     check_labels(mask, profile)
-    if regions is not None:
-        check_same_grid(mask, regions.grid)
+    atlas = None if isinstance(regions, str) else regions
+    if atlas is not None:
+        check_same_grid(mask, atlas.grid)
     return Findings(
         protocol=protocol.name,
         profile=profile.name,
         labels={label.key: _label_findings(mask, label, protocol, brain, regions) for label in profile.labels},
         brain_voxels=brain.voxels if brain else None,
         brain_from=brain.source if brain else None,
-        atlas=regions.atlas if regions else None,
-        space=regions.space if regions else None,
+        atlas=atlas.atlas if atlas else None,
+        space=atlas.space if atlas else None,
     )
 
 
