@@ -15,11 +15,15 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -121,11 +125,31 @@ def _from_folder(name: str, load: Callable[[str], Any]) -> Any:
     return load(name)
 
 
+@lru_cache(maxsize=1)
+def _hub_answers() -> bool:
+    """Whether the hub can be reached at all: asked once and briefly, where transformers would try for half a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
+    except HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def _from_hub(name: str, load: Callable[[str], Any]) -> Any:
+    if not (_hub_answers() or _in_hub_cache(name)):
+        raise WeightsError(f"{name}: the hub does not answer, and its cache on this machine does not hold it")
     try:
         return load(name)
     except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{name}: not on the hub or the hub does not answer ({type(error).__name__})") from error
+        raise WeightsError(f"{name}: cannot be loaded from the hub: {error}") from error
+
+
+def _in_hub_cache(name: str) -> bool:
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
 
 
 def _from_wheel(name: str, load: Callable[[str], Any]) -> Any:

@@ -41,11 +41,19 @@ class MpLLMProcessor(ProcessorMixin):  # type: ignore[misc]
         data["question_ids"], data["question_mask"] = self._pad([self._question(q) for q in questions], left=True)
         if answers is not None:
             data["answer_ids"], data["answer_mask"] = self._pad([self._tokens(a) for a in answers], left=False)
-        if studies is not None and self.grid is not None:
-            gridded = [s if isinstance(s, GriddedStudy) else to_grid(s, self.grid) for s in studies]
-            data["images"] = torch.from_numpy(np.stack([study.images for study in gridded]))
-            data["present"] = torch.from_numpy(np.stack([study.present for study in gridded]))
+        if studies is not None:
+            data |= self.see(studies)
         return BatchFeature(data)
+
+    def see(self, studies: Sequence[Study | GriddedStudy]) -> dict[str, Tensor]:
+        """Images [B, M, D, H, W] in 0 to 1 and which modalities are present [B, M]; nothing for the text-only baseline."""
+        if self.grid is None:
+            return {}
+        gridded = [s if isinstance(s, GriddedStudy) else to_grid(s, self.grid) for s in studies]
+        return {
+            "images": torch.from_numpy(np.stack([study.images for study in gridded])),
+            "present": torch.from_numpy(np.stack([study.present for study in gridded])),
+        }
 
     def decode_answers(self, ids: Int[Tensor, "B L"]) -> list[str]:
         texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)

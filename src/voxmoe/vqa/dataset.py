@@ -26,7 +26,8 @@ from voxmoe.imaging.layouts import find_studies, profile_named, require_profile
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.vocabulary import NOT_ASKED, Modality, Profile, Task
 from voxmoe.vqa.encoding import encode
-from voxmoe.vqa.findings import Findings, find, measure_brain, to_json
+from voxmoe.vqa.findings import Findings, find, to_json
+from voxmoe.vqa.measure import brain_of
 from voxmoe.vqa.protocol import Protocol
 from voxmoe.vqa.sampling import Question, apply_draw, draw_questions
 
@@ -86,8 +87,7 @@ def study_findings(study: Study, profile: Profile, protocol: Protocol, atlas: st
     """Findings of a loaded study with a mask; the brain is measured on T1, or on the first modality there is."""
     if study.mask is None:
         raise DatasetError(f"{study.id}: has no mask, so nothing can be measured")
-    modality = Modality.T1 if Modality.T1 in study.images else study.modalities[0]
-    brain = measure_brain(study.images[modality], modality, protocol)
+    brain = brain_of(dict(study.images), protocol)
     return find(study.mask, profile, protocol, brain, region_map(study.mask, atlas or protocol.atlas))
 
 

@@ -1,0 +1,149 @@
+"""Questions about one study: `Answerer.from_pretrained(place).ask(study, question)`."""
+
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from voxmoe.errors import WeightsError
+from voxmoe.files import home
+from voxmoe.imaging.study import Study
+from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
+from voxmoe.model.mpllm import MpLLM, VisionFeatures
+from voxmoe.model.processing import MpLLMProcessor
+from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, REGIONS, Modality, Task
+
+
+@dataclass(frozen=True)
+class Category:
+    """What a head says, and how sure it is (0 to 1)."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question about one study."""
+
+    question: str
+    text: str
+    categories: Mapping[Task, Category]
+    """Of volume, shape and spread; "not asked" where the question does not ask for it."""
+    regions: tuple[Category, ...]
+    """The regions named; one entry "N/A" or "no labelled region" where none is, none where it was not asked."""
+    out_of_scope: float
+    """Probability that the question asks for something that the model does not answer."""
+    experts: tuple[float, ...]
+    modalities: tuple[Modality, ...]
+    model: str
+    seconds: float
+
+    @property
+    def answered(self) -> bool:
+        """Whether any of the question is answered."""
+        return bool(self.regions) or any(c.name != NOT_ASKED for c in self.categories.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "question": self.question,
+            "text": self.text,
+            "categories": {
+                str(Task.VOLUME): _category_json(self.categories[Task.VOLUME]),
+                str(Task.REGION): [{"region": c.name, "probability": c.probability} for c in self.regions],
+                str(Task.SHAPE): _category_json(self.categories[Task.SHAPE]),
+                str(Task.SPREAD): _category_json(self.categories[Task.SPREAD]),
+            },
+            "out_of_scope": {"probability": self.out_of_scope, "answered": self.answered},
+            "experts": list(self.experts),
+            "modalities": [str(modality) for modality in self.modalities],
+            "model": self.model,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def _category_json(category: Category) -> dict[str, Any]:
+    return {"category": category.name, "probability": category.probability}
+
+
+def default_model() -> Path:
+    """The model that is asked when none is named: the one last trained with `--default`.
+
+    Raises `WeightsError` if there is none yet.
+    """
+    pointer = home() / "default-model"
+    if not pointer.is_file():
+        raise WeightsError(
+            "no default model yet: run `make demo`, or train one with `voxmoe train RECIPE --default`, or name a model"
+        )
+    return Path(pointer.read_text().strip())
+
+
+class Answerer:
+    """A model with its processor. What it sees of a study is computed at the first question and kept as long as the study."""
+
+    def __init__(self, model: MpLLM, processor: MpLLMProcessor, name: str) -> None:
+        if model.settings.vision is None:
+            raise WeightsError(f"{name}: is a text-only baseline; it cannot see a study")
+        self.model = model.eval()
+        self.processor = processor
+        self.name = name
+        self._seen: weakref.WeakKeyDictionary[Study, VisionFeatures] = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def from_pretrained(cls, place: Path | str) -> "Answerer":
+        """The model in a folder or on the hub; raises `WeightsError` if there is none or its weights do not fit."""
+        if isinstance(place, Path) and not place.is_dir():
+            raise WeightsError(f"{place}: no such model folder; train one with voxmoe train RECIPE")
+        return cls(MpLLM.from_pretrained(place), MpLLMProcessor.from_pretrained(place), str(place))
+
+    @torch.no_grad()
+    def ask(self, study: Study, question: str) -> Answer:
+        """Answer a question about a study; raises `QuestionError` if it is empty or over-long."""
+        started = time.monotonic()
+        batch: dict[str, Any] = dict(self.processor([question]))
+        features = self._look(study)
+        batch |= {"tokens": features.tokens, "cls": features.cls, "present": features.present}
+        output = self.model(**batch)
+        text = self.processor.decode_answers(self.model.generate(**batch))[0]
+        heads = {name: values[0] for name, values in probabilities(output.heads).items()}
+        return Answer(
+            question=question,
+            text=text,
+            categories={task: _most_likely(task, heads[str(task)]) for task in EXCLUSIVE_TASKS},
+            regions=_regions(heads[str(Task.REGION)]),
+            out_of_scope=float(heads[OUT_OF_SCOPE][1]),
+            experts=tuple(float(weight) for weight in output.expert_weights[0]),
+            modalities=study.modalities,
+            model=self.name,
+            seconds=time.monotonic() - started,
+        )
+
+    def _look(self, study: Study) -> VisionFeatures:
+        if study not in self._seen:
+            images = self.processor.see([study])
+            self._seen[study] = self.model.encode_images(images["images"], images["present"])
+        return self._seen[study]
+
+
+def _most_likely(task: Task, chances: torch.Tensor) -> Category:
+    best = int(chances.argmax())
+    return Category(CLASSES[task][best], float(chances[best]))
+
+
+def _regions(chances: torch.Tensor) -> tuple[Category, ...]:
+    """The region head's entries above one half; "not asked" silences it, "N/A" stands alone."""
+    entries = [
+        Category(name, float(chance)) for name, chance in zip(CLASSES[Task.REGION], chances, strict=True)
+    ]
+    by_name = {entry.name: entry for entry in entries}
+    if by_name[NOT_ASKED].probability > 0.5:
+        return ()
+    if by_name[ABSENT].probability > 0.5:
+        return (by_name[ABSENT],)
+    named = tuple(entry for entry in entries if entry.name in REGIONS and entry.probability > 0.5)
+    return named or (Category(NO_REGION, 1 - max(by_name[region].probability for region in REGIONS)),)

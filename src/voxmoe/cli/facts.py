@@ -1,0 +1,48 @@
+"""What `voxmoe info` tells, without importing anything heavy."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from voxmoe import __version__
+from voxmoe.files import home
+from voxmoe.imaging.parcellations import DEFAULT, LPBA40, PARCELLATIONS
+from voxmoe.vocabulary import CLASSES, PROFILES, Modality
+from voxmoe.vqa.protocol import PROTOCOLS
+
+_PACKAGES = ("torch", "transformers", "peft", "nibabel", "numpy", "scipy", "scikit-image", "connected-components-3d")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def facts() -> dict[str, Any]:
+    pointer = home() / "default-model"
+    return {
+        "versions": {
+            "voxmoe": __version__,
+            "python": platform.python_version(),
+            **{package: _version(package) for package in _PACKAGES},
+        },
+        "modalities": [str(modality) for modality in Modality],
+        "profiles": {
+            profile.name: {
+                "summary": profile.summary,
+                "aliases": list(profile.aliases),
+                "labels": {label.key: {"value": label.value, "name": label.name} for label in profile.labels},
+            }
+            for profile in PROFILES
+        },
+        "protocols": {name: protocol.model_dump() for name, protocol in PROTOCOLS.items()},
+        "tasks": {str(task): list(classes) for task, classes in CLASSES.items()},
+        "atlases": {
+            **{name: parcellation.licence for name, parcellation in PARCELLATIONS.items()},
+            "FILE": LPBA40.licence,
+        },
+        "default_atlas": DEFAULT.name,
+        "default_model": pointer.read_text().strip() if pointer.is_file() else None,
+    }

@@ -1,0 +1,234 @@
+"""The command `voxmoe`: arguments in, one call into the package, its result printed.
+
+Everything heavy is imported inside the commands, so that help is instant. Progress goes to standard error, results to standard
+output. Exit codes: 0 done, 1 done but something was skipped, 2 the input has to be mended, 130 interrupted.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from voxmoe.errors import QuestionError, StudyError, VoxmoeError
+
+app = typer.Typer(
+    name="voxmoe",
+    help="Language models that read 3D medical images through experts chosen by the question. Research software, not a "
+    "medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", help="The release whose label values the masks hold, e.g. gli-2024.")
+]
+ProtocolOption = Annotated[str, typer.Option("--protocol", help="Rules of the findings: a preset or a YAML file.")]
+AtlasOption = Annotated[
+    str | None, typer.Option("--atlas", help="Region atlas: a name, or a file of LPBA40 labels. Default: the protocol's.")
+]
+SKIPPED = 1
+
+
+@app.command()
+def info(json: Json = False) -> None:
+    """Versions, profiles with their labels, protocols, tasks and their classes, models."""
+    from voxmoe.cli import show
+    from voxmoe.cli.facts import facts
+
+    show.result(facts(), show.info, json)
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write the cohort to.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of studies.")] = 20,
+    profile: Annotated[str, typer.Option(help="The release whose layout and labels to write.")] = "gli",
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
+) -> None:
+    """Write a synthetic cohort with known truth in the BraTS layout."""
+    from voxmoe.cli import show
+    from voxmoe.imaging.layouts import profile_named
+    from voxmoe.imaging.phantoms import write_cohort
+
+    with show.Progress() as progress:
+        write_cohort(out, n, profile_named(profile), seed, jobs=jobs, progress=progress.of("drawing studies"))
+    show.note(f"{n} studies in {out}")
+
+
+@app.command()
+def findings(
+    target: Annotated[Path, typer.Argument(help="A study's folder, or a mask alone.")],
+    profile: ProfileOption = None,
+    protocol: ProtocolOption = "paper-v2",
+    t1: Annotated[Path | None, typer.Option("--t1", help="T1 image for the brain's volume, with a mask alone.")] = None,
+    atlas: AtlasOption = None,
+    space: Annotated[str | None, typer.Option(help="SRI24 or MNI152, if the grid does not say it.")] = None,
+    json: Json = False,
+) -> None:
+    """Volume, region, shape and spread of each label of a mask."""
+    from voxmoe.cli import show
+    from voxmoe.vqa.findings import to_json
+    from voxmoe.vqa.measure import measure
+
+    found = to_json(measure(target, profile=profile, protocol=protocol, t1=t1, atlas=atlas, space=space))
+    show.result(found, show.findings, json)
+
+
+@app.command()
+def build(
+    cohort: Annotated[Path, typer.Argument(help="A folder of segmented studies.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    profile: ProfileOption = None,
+    protocol: ProtocolOption = "paper-v2",
+    atlas: AtlasOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of questions and splits.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
+    json: Json = False,
+) -> None:
+    """Build the question-answer dataset of a cohort. Exit code 1 if studies had to be left out."""
+    from dataclasses import asdict
+
+    from voxmoe.cli import show
+    from voxmoe.vqa.dataset import build_dataset
+    from voxmoe.vqa.protocol import protocol_named
+
+    with show.Progress() as progress:
+        report = build_dataset(
+            cohort,
+            out,
+            protocol_named(protocol),
+            profile=profile,
+            atlas=atlas,
+            seed=seed,
+            jobs=jobs,
+            progress=progress.of("measuring studies"),
+        )
+    show.result({**asdict(report), "out": str(out)}, show.build, json)
+    if report.skipped:
+        raise typer.Exit(SKIPPED)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
+    settings: Annotated[list[str] | None, typer.Argument(help="Changes to it, e.g. fit.epochs=1 out=run2.")] = None,
+    default: Annotated[bool, typer.Option("--default", help="Make it the model that `ask` uses by itself.")] = False,
+) -> None:
+    """Train a model by a recipe. A run that has already finished is not repeated."""
+    from voxmoe.cli import show
+    from voxmoe.training.recipe import load_recipe
+    from voxmoe.training.run import is_finished, make_default
+    from voxmoe.training.run import train as run_training
+
+    loaded = load_recipe(recipe, settings or [])
+    if is_finished(loaded):
+        show.note(f"{loaded.out}: already trained by this recipe on this dataset")
+    else:
+        with show.Progress() as progress:
+            run_training(loaded, progress.report)
+        show.note(f"model in {loaded.out}")
+    if default:
+        make_default(loaded.out)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    dataset: Annotated[Path, typer.Argument(help="A dataset that `build` wrote.")],
+    text_only: Annotated[
+        Path | None, typer.Option("--text-only", help="A model trained by the same recipe with model.vision=null.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Also write the results here (JSON).")] = None,
+    json: Json = False,
+) -> None:
+    """Accuracy of a model on a dataset, beside majority class and text-only."""
+    from voxmoe.cli import show
+    from voxmoe.evaluation.evaluate import evaluate as run_evaluation
+    from voxmoe.files import write_json
+
+    with show.Progress() as progress:
+        results = run_evaluation(model, dataset, text_only=text_only, split=split, report=progress.report)
+    if out is not None:
+        write_json(out, results)
+    show.result(results, show.evaluation, json)
+
+
+@app.command()
+def ask(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="[STUDY] QUESTION..", help="A study's folder, unless files are named; questions.")
+    ],
+    model: Annotated[Path | None, typer.Option(help="A trained model's folder; default: the default model.")] = None,
+    t1: Annotated[Path | None, typer.Option("--t1", help="T1 image.")] = None,
+    t1gd: Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")] = None,
+    t2: Annotated[Path | None, typer.Option("--t2", help="T2 image.")] = None,
+    flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="A modality to leave out, as if it were missing.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Ask questions about a brain MRI study."""
+    from voxmoe.cli import show
+    from voxmoe.vocabulary import Modality
+
+    paths = {Modality.T1: t1, Modality.T1GD: t1gd, Modality.T2: t2, Modality.FLAIR: flair}
+    named = {modality: path for modality, path in paths.items() if path is not None}
+    folder, questions = (None, arguments) if named else (arguments[0], arguments[1:])
+    if not questions:
+        raise QuestionError('no question was given; ask e.g. voxmoe ask STUDY "How large is the enhancing tissue?"')
+
+    with show.Progress() as progress:
+        progress.report("reading the study", 0, 1)
+        study = _study(folder, named, without or [])
+        progress.report("loading the model", 0, 1)
+        from voxmoe.answering import Answerer, default_model
+
+        answerer = Answerer.from_pretrained(model or default_model())
+        answers = []
+        for number, question in enumerate(questions):
+            progress.report("answering", number, len(questions))
+            answers.append(answerer.ask(study, question).to_json())
+    show.result(answers if len(answers) > 1 else answers[0], show.answers, json)
+
+
+def _study(folder: str | None, named: dict, without: list[str]):  # type: ignore[no-untyped-def,type-arg]
+    from dataclasses import replace
+
+    from voxmoe.imaging.layouts import find_study, study_from_paths
+    from voxmoe.imaging.study import load_study
+    from voxmoe.vocabulary import Modality
+
+    files = study_from_paths(named) if folder is None else find_study(folder)
+    unknown = [name for name in without if name.lower() not in {m.lower() for m in Modality}]
+    if unknown:
+        raise StudyError(f"no modality is called {unknown[0]!r}; there are {', '.join(Modality)}")
+    left_out = {name.lower() for name in without}
+    kept = {modality: path for modality, path in files.images.items() if modality.lower() not in left_out}
+    return load_study(replace(files, images=kept))
+
+
+def run() -> None:
+    """The entry point: errors that a user can mend are printed without a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except VoxmoeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,203 @@
+"""Results for people: tables on standard output, progress and notes on standard error."""
+
+import json
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from voxmoe.vocabulary import ABSENT, NO_REGION, NOT_ASKED, Task
+
+_WIDE = 160
+"""Columns where the output goes to a file or a pipe."""
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else _WIDE)
+
+
+out = _console(sys.stdout)
+err = _console(sys.stderr)
+_QUIET_STEPS = 10
+
+
+class Progress:
+    """A bar for each stage; where standard error is no terminal, a line now and then."""
+
+    def __init__(self) -> None:
+        self.bars = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+        )
+        self.task: Any = None
+        self.stage = ""
+        self.printed = -1
+
+    def __enter__(self) -> "Progress":
+        if err.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if err.is_terminal:
+            self.bars.stop()
+
+    def of(self, stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.report(stage, done, total)
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Show how much of a stage is done; the words before " (" name the stage."""
+        name = stage.split(" (", maxsplit=1)[0]
+        if name != self.stage:
+            self.stage, self.printed = name, -1
+            if self.task is not None:
+                self.bars.remove_task(self.task)
+            self.task = self.bars.add_task(stage, total=total)
+        self.bars.update(self.task, description=stage, completed=done, total=total)
+        if not err.is_terminal and total:
+            tenth = done * _QUIET_STEPS // total
+            if tenth > self.printed:
+                self.printed = tenth
+                err.print(f"{stage}: {done}/{total}", style=None)
+
+
+def note(text: str) -> None:
+    err.print(text)
+
+
+def result(content: Any, render: Callable[[Any], None], as_json: bool) -> None:
+    """Print a result as JSON or by its own renderer."""
+    if as_json:
+        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    else:
+        render(content)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+_NUMBERS = ("mm3", "% brain", "parts", "core")
+
+
+def _regions(label: dict[str, Any]) -> str:
+    if label["sides"] is None:
+        return "-"
+    named = [f"{name} {'+'.join(side[0].upper() for side in sides)}" for name, sides in label["sides"].items()]
+    return ", ".join(named) or (NO_REGION if label["present"] else ABSENT)
+
+
+def findings(found: dict[str, Any]) -> None:
+    atlas = found["atlas"]
+    out.print(
+        f"protocol {found['protocol']}   profile {found['profile']}   "
+        f"atlas {atlas['name'] or 'none'} in {atlas['space'] or 'unknown space'}"
+    )
+    table = Table(box=None, pad_edge=False)
+    for column in ("label", "mm3", "% brain", "volume", "shape", "spread", "parts", "core"):
+        table.add_column(column, justify="right" if column in _NUMBERS else "left", no_wrap=True)
+    table.add_column("regions")
+    for key, label in found["labels"].items():
+        table.add_row(
+            key,
+            _number(label["volume_mm3"], ",.0f"),
+            _number(label["volume"]["percent"], ".2f"),
+            label["volume"]["category"] or "-",
+            label["shape"]["category"],
+            label["spread"]["category"],
+            str(label["spread"]["components"]),
+            _number(label["spread"]["core_fraction"], ".2f"),
+            _regions(label),
+        )
+    out.print(table)
+    for key, label in found["labels"].items():
+        if label["present"]:
+            for field, reason in label["reasons"].items():
+                out.print(f"{key}: no {field}: {reason}")
+
+
+def build(report: dict[str, Any]) -> None:
+    questions = report["questions"]
+    counts = ", ".join(f"{count:,} {split}" for split, count in questions.items())
+    out.print(f"{sum(questions.values()):,} questions about {report['studies']} studies ({counts}) in {report['out']}")
+    if report["skipped"]:
+        out.print(f"{len(report['skipped'])} studies left out:")
+        for study, reason in report["skipped"].items():
+            out.print(f"  {study}: {reason}")
+
+
+def evaluation(results: dict[str, Any]) -> None:
+    out.print(
+        f"{results['split']} split: {results['questions']} questions about {results['studies']} studies of "
+        f"{results['patients']} patients; accuracy in %, ± bootstrap by patient"
+    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    tasks = [*map(str, Task), "mean"]
+    for name in (*tasks, "out of scope"):
+        table.add_column(name, justify="right")
+    for method, scores in results["methods"].items():
+        cells = [f"{scores['tasks'][t]['value']:.1f} ± {scores['tasks'][t]['sd_by_patient']:.1f}" for t in tasks]
+        table.add_row(method, *cells, f"{scores['out_of_scope']['accuracy']:.1f}")
+    out.print(table)
+
+
+def answers(found: dict[str, Any] | list[dict[str, Any]]) -> None:
+    for number, answer in enumerate(found if isinstance(found, list) else [found]):
+        if number:
+            out.print()
+        _answer(answer)
+
+
+def _answer(answer: dict[str, Any]) -> None:
+    out.print(f"Q  {answer['question']}")
+    out.print(f"A  {answer['text']}")
+    asked = []
+    for task in Task:
+        said = answer["categories"][str(task)]
+        if task is Task.REGION:
+            if said:
+                named = ", ".join(f"{entry['region']} {entry['probability']:.0%}" for entry in said)
+                asked.append(f"region: {named}")
+        elif said["category"] != NOT_ASKED:
+            asked.append(f"{task}: {said['category']} {said['probability']:.0%}")
+    out.print("   " + ("   ".join(asked) if asked else "no task is answered"))
+    scope = answer["out_of_scope"]
+    top = sorted(range(len(answer["experts"])), key=lambda i: -answer["experts"][i])[:4]
+    experts = " ".join(f"{i + 1}:{answer['experts'][i]:.2f}" for i in top)
+    out.print(
+        f"   out of scope: {scope['probability']:.0%}   experts {experts}   from {', '.join(answer['modalities'])}   "
+        f"{answer['seconds']:.1f} s"
+    )
+
+
+def info(found: dict[str, Any]) -> None:
+    versions = found["versions"]
+    out.print("   ".join(f"{name} {number or 'missing'}" for name, number in versions.items()))
+    out.print(f"\nmodalities   {', '.join(found['modalities'])}")
+    out.print(f"default model   {found['default_model'] or 'none yet'}")
+    table = Table(box=None, pad_edge=False, title="\nprofiles", title_justify="left")
+    for column in ("name", "also", "labels (value key name)", "what"):
+        table.add_column(column, overflow="fold")
+    for name, profile in found["profiles"].items():
+        labels = "; ".join(f"{label['value']} {key} {label['name']}" for key, label in profile["labels"].items())
+        table.add_row(name, ", ".join(profile["aliases"]), labels, profile["summary"])
+    out.print(table)
+    out.print("\nprotocols   " + ", ".join(found["protocols"]))
+    for task, classes in found["tasks"].items():
+        out.print(f"{task:<12} {', '.join(classes)}")
+    out.print(f"\natlases (default {found['default_atlas']})")
+    for name, licence in found["atlases"].items():
+        out.print(f"  {name:<20} {licence}")

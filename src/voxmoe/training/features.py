@@ -1,0 +1,45 @@
+"""What the frozen encoder sees of each study, computed once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from voxmoe.imaging.grid import GriddedStudy
+from voxmoe.model.mpllm import MpLLM, VisionFeatures
+
+
+@dataclass(frozen=True)
+class StudyFeatures:
+    """Pooled tokens and CLS of every modality of one study."""
+
+    tokens: Float[Tensor, "M T K"]
+    cls: Float[Tensor, "M K"]
+    present: Bool[Tensor, " M"]
+
+
+def stack(features: Sequence[StudyFeatures]) -> VisionFeatures:
+    return VisionFeatures(
+        torch.stack([study.tokens for study in features]),
+        torch.stack([study.cls for study in features]),
+        torch.stack([study.present for study in features]),
+    )
+
+
+@torch.no_grad()
+def encode_studies(
+    model: MpLLM,
+    studies: Mapping[str, GriddedStudy],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, StudyFeatures]:
+    """The features of every study, by its name."""
+    features = {}
+    for name, study in studies.items():
+        seen = model.encode_images(
+            torch.from_numpy(study.images)[None].to(model.device), torch.from_numpy(study.present)[None].to(model.device)
+        )
+        features[name] = StudyFeatures(seen.tokens[0], seen.cls[0], seen.present[0])
+        progress(len(features), len(studies))
+    return features

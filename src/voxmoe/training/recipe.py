@@ -1,0 +1,91 @@
+"""Recipes: commented YAML that says everything about a training run, validated before anything starts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+
+from voxmoe.errors import RecipeError
+from voxmoe.model.mpllm import ModelSettings
+from voxmoe.settings import Settings
+
+
+class EyeSettings(Settings):
+    """Dense pretraining of the vision encoder on the masks of the training studies, before it is frozen."""
+
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 4
+    learning_rate: PositiveFloat = 1e-3
+
+
+class FitSettings(Settings):
+    """Training of experts, heads and adapters on questions (mpLLM, section 4.2)."""
+
+    epochs: PositiveFloat = 2
+    max_steps: int = -1
+    """Stop after this many optimiser steps; -1 for all epochs."""
+    batch_size: PositiveInt = 1
+    accumulation: PositiveInt = 8
+    learning_rate: PositiveFloat = 2e-4
+    """Of the language model's adapters."""
+    expert_learning_rate: PositiveFloat = 2e-4
+    """Of experts, routers and heads, which start from random weights."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises; a cosine takes it down to 0 after that."""
+    modality_dropout: float = Field(0.0, ge=0, lt=1)
+    """Chance of each modality of a sample to be left out; one always stays."""
+
+
+class Recipe(Settings):
+    """A whole run: data, model, what is trained and how, and where the result goes."""
+
+    name: str
+    data: Path
+    """A dataset that `voxmoe build` wrote."""
+    out: Path
+    """The folder that the model and its record are written to."""
+    seed: int = 0
+    model: ModelSettings = ModelSettings()
+    eye: EyeSettings | None = None
+    """None leaves the encoder with the weights that it is made with."""
+    fit: FitSettings = FitSettings()
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    key, separator, value = assignment.partition("=")
+    if not separator:
+        raise RecipeError(f"{assignment!r} is not an assignment; write key=value, e.g. fit.epochs=1")
+    *parents, last = key.split(".")
+    for parent in parents:
+        below = tree.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise RecipeError(f"{key}: {parent} has no parts")
+        tree = below
+    tree[last] = yaml.safe_load(value)
+
+
+def load_recipe(path: Path | str, assignments: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key=value` assignments (dotted keys, YAML values).
+
+    Raises `RecipeError` that names the file and every wrong key or value.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+    for assignment in assignments:
+        _assign(tree, assignment)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        )
+        raise RecipeError(f"{path}: {problems}") from None

@@ -1,0 +1,62 @@
+"""Rows of a dataset -> batches of tensors for mpLLM."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from voxmoe.model.heads import SIZES
+from voxmoe.model.processing import MpLLMProcessor
+from voxmoe.training.eye import drop_modalities
+from voxmoe.training.features import StudyFeatures, stack
+
+Row = dict[str, Any]
+
+
+class Rows(TorchDataset[Row]):
+    """The rows as a map-style dataset."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]
+
+
+class Collator:
+    """Tokenize, pad and stack rows, with the features of their studies (none for the text-only baseline)."""
+
+    def __init__(
+        self,
+        processor: MpLLMProcessor,
+        features: Mapping[str, StudyFeatures] | None,
+        modality_dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.processor = processor
+        self.features = features
+        self.modality_dropout = modality_dropout
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        batch: dict[str, Any] = dict(
+            self.processor([row["question"] for row in rows], answers=[row["answer"] for row in rows])
+        )
+        batch["targets"] = targets(rows)
+        if self.features is not None:
+            seen = stack([self.features[row["study"]] for row in rows])
+            present = seen.present
+            if self.modality_dropout:
+                present = drop_modalities(present, self.modality_dropout, self.generator)
+            batch |= {"tokens": seen.tokens, "cls": seen.cls, "present": present}
+        return batch
+
+
+def targets(rows: Sequence[Row]) -> dict[str, Tensor]:
+    """What the heads should say for each row."""
+    return {name: torch.tensor([row["targets"][name] for row in rows]) for name in SIZES}
