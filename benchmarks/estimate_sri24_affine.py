@@ -11,6 +11,7 @@ of the affine found is printed. The template is symmetric, so left and right res
 search never reflects, and no similarity here can tell a mirrored brain. --tissues (1 CSF, 2 GM, 3 WM on
 spgr's grid) adds Dice overlaps as a check.
 """
+
 import argparse
 from pathlib import Path
 
@@ -63,8 +64,9 @@ def centroid(vol, affine):
 def register(fixed, fixed_aff, moving, moving_aff, metric=ncc, start=np.zeros(12), steps=(8, 4, 2)):
     """4x4 matrix taking moving's world to fixed's world, and the similarity reached."""
     cf, cm = centroid(fixed, fixed_aff), centroid(moving, moving_aff)
-    scale = ((moving > 0).sum() * abs(np.linalg.det(moving_aff))
-             / ((fixed > 0).sum() * abs(np.linalg.det(fixed_aff)))) ** (1 / 3)
+    scale = (
+        (moving > 0).sum() * abs(np.linalg.det(moving_aff)) / ((fixed > 0).sum() * abs(np.linalg.det(fixed_aff)))
+    ) ** (1 / 3)
     near = ndi.binary_dilation(fixed > 0, iterations=8)
 
     def matrix(p):  # fixed world -> moving world

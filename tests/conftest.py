@@ -9,7 +9,16 @@ from typing import Any
 
 from jaxtyping import install_import_hook
 
-_ROOMS = ("imaging", "vqa", "model.vision", "model.experts", "model.heads", "model.mpllm", "training", "evaluation")
+_ROOMS = (
+    "imaging",
+    "vqa",
+    "model.vision",
+    "model.experts",
+    "model.heads",
+    "model.mpllm",
+    "training",
+    "evaluation",
+)
 # model.processing is left out: transformers reads the argument names of a processor's __init__ from its bytecode.
 install_import_hook([f"voxmoe.{room}" for room in _ROOMS], "beartype.beartype")
 
@@ -47,7 +56,9 @@ def tiny_language(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<unk>", "<s>", "</s>"]
-    core = Tokenizer(models.BPE({token: i for i, token in enumerate([*specials, *alphabet])}, [], unk_token="<unk>"))
+    core = Tokenizer(
+        models.BPE({token: i for i, token in enumerate([*specials, *alphabet])}, [], unk_token="<unk>")
+    )
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
@@ -74,7 +85,10 @@ def tiny_language(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_study(
-    shape: tuple[int, int, int] = (24, 28, 20), seed: int = 0, modalities: Any = tuple(Modality), id: str = "study"
+    shape: tuple[int, int, int] = (24, 28, 20),
+    seed: int = 0,
+    modalities: Any = tuple(Modality),
+    id: str = "study",
 ) -> Study:
     """A study of noise inside an ellipsoid "brain", 1 mm, with one mask of values 0 to 3."""
     generator = np.random.default_rng(seed)
@@ -92,3 +106,64 @@ def make_study(
     middle = tuple(slice(size // 2 - 3, size // 2 + 2) for size in shape)
     mask[middle] = generator.integers(0, 4, mask[middle].shape)
     return Study(id, images, Volume(mask, np.eye(4), f"{id}-seg"))
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four phantom studies in the post-treatment glioma layout."""
+    from voxmoe.imaging.layouts import profile_named
+    from voxmoe.imaging.phantoms import write_cohort
+
+    folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(folder, 4, profile_named("gli"), seed=1, jobs=1, progress=None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of the four phantom studies: 96 questions."""
+    from voxmoe.vqa.dataset import build_dataset
+    from voxmoe.vqa.protocol import PAPER_V2
+
+    folder = tmp_path_factory.mktemp("dataset")
+    build_dataset(cohort, folder, PAPER_V2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(dataset: Path, tiny_language: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that trains a tiny model on the phantom dataset in seconds."""
+    import yaml
+
+    recipe = {
+        "name": "tiny",
+        "data": str(dataset),
+        "out": str(tmp_path_factory.mktemp("run") / "model"),
+        "model": {
+            "vision": {
+                "grid": [8, 16, 16],
+                "patch": [2, 4, 4],
+                "pool": [2, 2, 2],
+                "hidden": 16,
+                "layers": 1,
+                "heads": 2,
+                "mlp": 32,
+            },
+            "experts": {"modality_level": 2, "token_level": 2, "router_hidden": 8},
+            "language": {"name": str(tiny_language), "lora": {"rank": 2, "alpha": 4}},
+        },
+        "eye": {"epochs": 2, "batch_size": 2},
+        "fit": {"max_steps": 6, "batch_size": 4, "accumulation": 2, "modality_dropout": 0.2},
+    }
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_recipe: Path) -> Path:
+    """The folder of the tiny model, trained."""
+    from voxmoe.training.recipe import load_recipe
+    from voxmoe.training.run import train
+
+    return train(load_recipe(tiny_recipe))

@@ -84,7 +84,8 @@ def default_model() -> Path:
 
 
 class Answerer:
-    """A model with its processor. What it sees of a study is computed at the first question and kept as long as the study."""
+    """A model with its processor. What it sees of a study is computed at the first question and kept as long as the
+    study."""
 
     def __init__(self, model: MpLLM, processor: MpLLMProcessor, name: str) -> None:
         if model.settings.vision is None:
@@ -137,9 +138,7 @@ def _most_likely(task: Task, chances: torch.Tensor) -> Category:
 
 def _regions(chances: torch.Tensor) -> tuple[Category, ...]:
     """The region head's entries above one half; "not asked" silences it, "N/A" stands alone."""
-    entries = [
-        Category(name, float(chance)) for name, chance in zip(CLASSES[Task.REGION], chances, strict=True)
-    ]
+    entries = [Category(name, float(chance)) for name, chance in zip(CLASSES[Task.REGION], chances, strict=True)]
     by_name = {entry.name: entry for entry in entries}
     if by_name[NOT_ASKED].probability > 0.5:
         return ()

@@ -1,7 +1,7 @@
 """The errors that a user can cause and mend: what was found, what is allowed, what to do next.
 
-Everything that VoxMoE raises on purpose derives from `VoxmoeError`; the command line prints its message alone, without a
-traceback, and ends with exit code 2.
+Everything that VoxMoE raises on purpose derives from `VoxmoeError`; the command line prints its message alone,
+without a traceback, and ends with exit code 2.
 """
 
 

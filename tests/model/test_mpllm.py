@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_study
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoProcessor
 
+from conftest import make_study
 from voxmoe.errors import QuestionError, WeightsError
 from voxmoe.model.experts import ExpertSettings
 from voxmoe.model.language import LanguageSettings, load_tokenizer
@@ -59,7 +59,10 @@ def test_saved_and_loaded_gives_identical_logits(
     assert isinstance(loaded, MpLLM)
     batch = loaded_processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)], ["<1%", "frontal"])
     with torch.no_grad():
-        expected, found = model(**processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)], ["<1%", "frontal"])), loaded(**batch)
+        expected, found = (
+            model(**processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)], ["<1%", "frontal"])),
+            loaded(**batch),
+        )
     assert torch.equal(expected.logits, found.logits)
     assert all(torch.equal(expected.heads[name], found.heads[name]) for name in expected.heads)
     assert torch.equal(expected.expert_weights, found.expert_weights)
@@ -71,7 +74,9 @@ def test_checkpoint_leaves_the_language_model_out_and_is_strict(model: MpLLM, tm
     assert not [name for name in state if name.startswith("language_model.") and ".lora_" not in name]
     dropped = {name: tensor for name, tensor in state.items() if name != "router.layers.0.weight"}
     save_file({**dropped, "router.extra": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match=r"missing \['router\.layers\.0\.weight'\]; unexpected \['router\.extra'\]"):
+    with pytest.raises(
+        WeightsError, match=r"missing \['router\.layers\.0\.weight'\]; unexpected \['router\.extra'\]"
+    ):
         MpLLM.from_pretrained(tmp_path)
 
 
@@ -88,7 +93,9 @@ def test_padding_changes_nothing(model: MpLLM, processor: MpLLMProcessor) -> Non
     with torch.no_grad():
         together = model(**processor(QUESTIONS, studies, ["<1%", "in the frontal lobe"]))
         for row in range(2):
-            alone = model(**processor([QUESTIONS[row]], [studies[row]], [["<1%", "in the frontal lobe"][row]]))
+            alone = model(
+                **processor([QUESTIONS[row]], [studies[row]], [["<1%", "in the frontal lobe"][row]])
+            )
             for name, logits in alone.heads.items():
                 torch.testing.assert_close(together.heads[name][row], logits[0], atol=1e-5, rtol=1e-4)
             length = alone.logits.shape[1]
@@ -138,7 +145,9 @@ def test_loss_is_equation_2_and_trains_what_it_should(model: MpLLM, processor: M
     output.loss.backward()
     trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     expected = {
-        name for name, _ in model.named_parameters() if not name.startswith("language_model.") or ".lora_" in name
+        name
+        for name, _ in model.named_parameters()
+        if not name.startswith("language_model.") or ".lora_" in name
     }
     assert trained == expected
     model.zero_grad()
@@ -162,7 +171,9 @@ def test_the_prompt_moves_the_experts(model: MpLLM, processor: MpLLMProcessor) -
     assert not torch.allclose(weights[0], weights[1])
 
 
-def test_text_only_needs_no_images(settings: ModelSettings, processor: MpLLMProcessor, tmp_path: Path) -> None:
+def test_text_only_needs_no_images(
+    settings: ModelSettings, processor: MpLLMProcessor, tmp_path: Path
+) -> None:
     blind = MpLLM(MpLLMConfig.of(settings.model_copy(update={"vision": None}))).eval()
     blind.save_pretrained(tmp_path)
     batch = processor(QUESTIONS)

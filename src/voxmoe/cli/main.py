@@ -1,17 +1,21 @@
 """The command `voxmoe`: arguments in, one call into the package, its result printed.
 
-Everything heavy is imported inside the commands, so that help is instant. Progress goes to standard error, results to standard
-output. Exit codes: 0 done, 1 done but something was skipped, 2 the input has to be mended, 130 interrupted.
+Everything heavy is imported inside the commands, so that help is instant. Progress goes to standard error, results to
+standard output. Exit codes: 0 done, 1 done but something was skipped, 2 the input has to be mended, 130 interrupted.
 """
 
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from voxmoe.errors import QuestionError, StudyError, VoxmoeError
+
+if TYPE_CHECKING:
+    from voxmoe.imaging.study import Study
+    from voxmoe.vocabulary import Modality
 
 app = typer.Typer(
     name="voxmoe",
@@ -29,7 +33,8 @@ ProfileOption = Annotated[
 ]
 ProtocolOption = Annotated[str, typer.Option("--protocol", help="Rules of the findings: a preset or a YAML file.")]
 AtlasOption = Annotated[
-    str | None, typer.Option("--atlas", help="Region atlas: a name, or a file of LPBA40 labels. Default: the protocol's.")
+    str | None,
+    typer.Option("--atlas", help="Region atlas: a name, or a file of LPBA40 labels. Default: the protocol's."),
 ]
 SKIPPED = 1
 
@@ -163,7 +168,8 @@ def evaluate(
 @app.command()
 def ask(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="[STUDY] QUESTION..", help="A study's folder, unless files are named; questions.")
+        list[str],
+        typer.Argument(metavar="[STUDY] QUESTION..", help="A study's folder, unless files are named; questions."),
     ],
     model: Annotated[Path | None, typer.Option(help="A trained model's folder; default: the default model.")] = None,
     t1: Annotated[Path | None, typer.Option("--t1", help="T1 image.")] = None,
@@ -199,7 +205,7 @@ def ask(
     show.result(answers if len(answers) > 1 else answers[0], show.answers, json)
 
 
-def _study(folder: str | None, named: dict, without: list[str]):  # type: ignore[no-untyped-def,type-arg]
+def _study(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "Study":
     from dataclasses import replace
 
     from voxmoe.imaging.layouts import find_study, study_from_paths
@@ -207,10 +213,9 @@ def _study(folder: str | None, named: dict, without: list[str]):  # type: ignore
     from voxmoe.vocabulary import Modality
 
     files = study_from_paths(named) if folder is None else find_study(folder)
-    unknown = [name for name in without if name.lower() not in {m.lower() for m in Modality}]
-    if unknown:
-        raise StudyError(f"no modality is called {unknown[0]!r}; there are {', '.join(Modality)}")
     left_out = {name.lower() for name in without}
+    if unknown := left_out - {modality.lower() for modality in Modality}:
+        raise StudyError(f"no modality is called {min(unknown)!r}; there are {', '.join(Modality)}")
     kept = {modality: path for modality, path in files.images.items() if modality.lower() not in left_out}
     return load_study(replace(files, images=kept))
 

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -17,12 +17,8 @@ _WIDE = 160
 """Columns where the output goes to a file or a pipe."""
 
 
-def _console(stream: TextIO) -> Console:
-    return Console(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else _WIDE)
-
-
-out = _console(sys.stdout)
-err = _console(sys.stderr)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+err = Console(highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _WIDE, stderr=True)
 _QUIET_STEPS = 10
 
 

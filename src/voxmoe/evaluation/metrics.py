@@ -18,7 +18,8 @@ RESAMPLES = 500
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What was predicted for Q questions: a class of each exclusive task, 0/1 of the nine regions, chance of out of scope."""
+    """What was predicted for Q questions: a class of each exclusive task, 0/1 of the nine regions, chance of out of
+    scope."""
 
     classes: Mapping[Task, Int[np.ndarray, " Q"]]
     regions: Int[np.ndarray, "Q 9"]

@@ -106,7 +106,8 @@ def _along(matrix: Float[np.ndarray, "4 4"], row: int, shape: tuple[int, int, in
     """One coordinate of every voxel of a grid under an affine, without a list of points."""
     x, y, z = (np.arange(size, dtype=np.float32) for size in shape)
     a, b, c, d = matrix[row].astype(np.float32)
-    return (a * x + d)[:, None, None] + (b * y)[:, None] + c * z
+    coordinates: np.ndarray = (a * x + d)[:, None, None] + (b * y)[:, None] + c * z
+    return coordinates
 
 
 @lru_cache(maxsize=4)

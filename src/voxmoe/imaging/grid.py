@@ -49,9 +49,9 @@ def _axis_weights(source: int, target: int) -> Float32[np.ndarray, "T S"]:
     support = max(scale, 1.0)
     centres = (np.arange(target) + 0.5) * scale - 0.5
     positions = np.clip(centres, 0, source - 1)
-    weights = np.clip(1 - np.abs(np.arange(source)[None, :] - positions[:, None]) / support, 0, None)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights.astype(np.float32)
+    distances = np.abs(np.arange(source)[None, :] - positions[:, None])
+    weights = np.clip(1 - distances / support, 0, None)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def resample(data: Shaped[np.ndarray, "X Y Z"], grid: GridShape) -> Float32[np.ndarray, "D H W"]:
@@ -70,7 +70,7 @@ def normalise(
     """Intensities between the 0.5th and 99.5th percentile of the foreground, as 0 to 1; background 0."""
     values = data[foreground]
     low, high = np.percentile(values, (0.5, 99.5)) if values.size else (0.0, 1.0)
-    out = np.clip((data - np.float32(low)) / np.float32(max(high - low, 1e-6)), 0, 1)
+    out: np.ndarray = np.clip((data - np.float32(low)) / np.float32(max(high - low, 1e-6)), 0, 1)
     out[~foreground] = 0
     return out
 

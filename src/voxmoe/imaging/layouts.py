@@ -96,7 +96,7 @@ def _groups_of(folder: Path, names: Iterable[str]) -> list[_Group]:
     groups: dict[str, _Group] = {}
     for name in sorted(names):
         match = _FILE_NAME.fullmatch(name)
-        if not match or match["suffix"].lower() not in _ROLES:
+        if name.startswith(".") or not match or match["suffix"].lower() not in _ROLES:
             continue
         study_id = match["id"] or folder.resolve().name
         group = groups.setdefault(study_id, _Group(study_id))
@@ -179,6 +179,13 @@ def study_from_paths(images: Mapping[Modality, Path], mask: Path | None = None) 
     prefixes = {match["id"] for match in matches if match["suffix"].lower() in _ROLES and match["id"]}
     study_id = prefixes.pop() if len(prefixes) == 1 else next(iter(images.values())).name.split(".")[0]
     return StudyFiles(study_id, _patient_of(study_id), dict(images), mask)
+
+
+def mask_alone(path: Path) -> StudyFiles:
+    """A mask without its study; its name says which release it is of, if any does."""
+    match = _FILE_NAME.fullmatch(path.name)
+    group = _Group(match["id"] if match and match["id"] else path.name.split(".")[0], masks=[path])
+    return _study_files(group, None)
 
 
 def require_profile(files: StudyFiles, profile: str | None = None) -> StudyFiles:

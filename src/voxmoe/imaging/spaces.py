@@ -47,8 +47,8 @@ _MNI152_TO_SRI24 = np.array(
 """Estimated once by `benchmarks/estimate_sri24_affine.py`: mutual information of the ICBM152 and SRI24 T1 averages; the two
 brain masks then overlap with a Dice of 0.967."""
 
-SRI24 = Space("SRI24", (240, 240, 155), _at(-239, 0, 0), "LPS", _MNI152_TO_SRI24)
-MNI152 = Space("MNI152", (182, 218, 182), _at(-91, -126, -72), "LAS", np.eye(4))
+SRI24 = Space("SRI24", (240, 240, 155), _at(-239.0, 0.0, 0.0), "LPS", _MNI152_TO_SRI24)
+MNI152 = Space("MNI152", (182, 218, 182), _at(-91.0, -126.0, -72.0), "LAS", np.eye(4))
 SPACES = (SRI24, MNI152)
 
 

@@ -21,11 +21,18 @@ from nibabel.orientations import (
     ornt_transform,
 )
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from voxmoe.errors import ImageError, LabelError
 from voxmoe.files import write_bytes
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_FORMATS = {
+    size.to_bytes(4, order): kind
+    for size, kind in ((348, nib.Nifti1Image), (540, nib.Nifti2Image))
+    for order in ("little", "big")
+}
+"""What the first four bytes of a file, the size of its header, say of its format."""
 _RAS = axcodes2ornt("RAS")
 
 
@@ -82,20 +89,17 @@ def _decompressed(path: Path) -> bytes:
         return content
     try:
         return bytes(igzip.decompress(content))
-    except (EOFError, OSError, isal_zlib.error) as error:
+    except (EOFError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # its stub gives an instance
         raise ImageError(
             f"{path}: broken gzip stream ({error}); the file is truncated or damaged, copy or download it again"
         ) from None
 
 
 def _parse(path: Path, content: bytes) -> "nib.Nifti1Image":
-    kind = nib.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
     try:
-        image = kind.from_bytes(content)
-        image.header.get_data_dtype()
-    except (ImageFileError, HeaderDataError, ValueError, EOFError):
+        return _FORMATS[content[:4]].from_bytes(content)
+    except (KeyError, ImageFileError, HeaderDataError, WrapStructError, ValueError, EOFError):
         raise ImageError(f"{path}: not a NIfTI file; .nii and .nii.gz are read here") from None
-    return image
 
 
 def _voxels(path: Path, image: "nib.Nifti1Image") -> np.ndarray:
@@ -109,12 +113,16 @@ def _voxels(path: Path, image: "nib.Nifti1Image") -> np.ndarray:
         )
     if 0 in shape:
         raise ImageError(f"{path}: has no voxels (shape {'x'.join(map(str, shape))})")
+    kind = image.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise ImageError(f"{path}: its voxels are of the type {kind}; one real number a voxel is needed")
     try:
-        return np.asanyarray(image.dataobj).reshape(shape, order="F")
+        voxels: np.ndarray = np.asarray(image.dataobj).reshape(shape, order="F")
     except (OSError, ValueError, EOFError):
         raise ImageError(
             f"{path}: holds fewer voxels than its header says; the file is truncated, copy or download it again"
         ) from None
+    return voxels
 
 
 def read_raw(path: Path | str) -> Volume:
@@ -144,8 +152,10 @@ def read_image(path: Path | str) -> Volume:
     Raises `ImageError` as `read_raw` does, and for NaN, infinite or all-zero voxels.
     """
     volume = read_raw(path)
-    data = volume.data.astype(np.float32, copy=False)
-    if not np.isfinite(data.sum(dtype=np.float64)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        data = volume.data.astype(np.float32, copy=False)
+        total = data.sum(dtype=np.float64)
+    if not np.isfinite(total):
         bad = int((~np.isfinite(data)).sum())
         raise ImageError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; every voxel must be a number")
     if not data.any():

@@ -1,16 +1,19 @@
-"""The hierarchical mixture of experts that turns all modalities' tokens into one prompt-conditioned sequence (mpLLM, eq. 1).
+"""The hierarchical mixture of experts that turns all modalities' tokens into one prompt-conditioned sequence (mpLLM,
+eq. 1).
 
     MoE(v, t) = sum_n pi_n(t) sum_m  g_nm W_nm(v_m) + (1 - g_nm) W_n(v_m)
 
 pi is the high-level router on the prompt, g the low-level routers on the images: one gate a modality and study for
-modality-level experts, one a modality and position for token-level experts. Gates are scalars and commute with the linear maps,
-so nothing is computed term by term: modality-level experts fold into one matrix a modality, token-level experts into one
-product over gated inputs, and the shared map is applied once to the gate-weighted sum of the modalities.
+modality-level experts, one a modality and position for token-level experts. Gates are scalars and commute with the
+linear maps, so nothing is computed term by term: modality-level experts fold into one matrix a modality, token-level
+experts into one product over gated inputs, and the shared map is applied once to the gate-weighted sum of the
+modalities.
 
-Missing modalities: their term is dropped, the others are scaled up by M / present, and the low-level routers see zeros in
-their place.
+Missing modalities: their term is dropped, the others are scaled up by M / present, and the low-level routers see
+zeros in their place.
 
-Shapes: B batch, M modality, T vision token, N expert, K vision width, O language-model width, G hidden width of a router.
+Shapes: B batch, M modality, T vision token, N expert, K vision width, O language-model width, G hidden width of a
+router.
 """
 
 from typing import Literal
@@ -56,9 +59,7 @@ class _Gates(nn.Module):
         self.outer_bias = nn.Parameter(torch.zeros(experts, modalities))
         nn.init.normal_(self.outer, std=hidden**-0.5)
 
-    def forward(
-        self, features: Float[Tensor, "B S M K"], present: Bool[Tensor, "B M"]
-    ) -> Float[Tensor, "B S N M"]:
+    def forward(self, features: Float[Tensor, "B S M K"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B S N M"]:
         batch, places = features.shape[:2]
         hidden = torch.relu(self.inner(features.flatten(2))).view(batch, places, len(self.outer), -1)
         logits = torch.einsum("bsng,ngm->bsnm", hidden, self.outer) + self.outer_bias

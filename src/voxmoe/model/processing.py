@@ -14,17 +14,18 @@ from voxmoe.imaging.grid import GriddedStudy, to_grid
 from voxmoe.imaging.study import Study
 from voxmoe.model.mpllm import MpLLMConfig
 
-MAX_QUESTION_TOKENS = 256
+MAX_QUESTION_TOKENS = 512
 
 
-class MpLLMProcessor(ProcessorMixin):  # type: ignore[misc]
+class MpLLMProcessor(ProcessorMixin):
     """The tokenizer and the grid on which the model sees studies (None for the text-only baseline)."""
 
     attributes = ("tokenizer",)
     tokenizer_class = "AutoTokenizer"
 
     def __init__(self, tokenizer: Any = None, grid: Sequence[int] | None = None, **kwargs: Any) -> None:
-        self.grid = tuple(grid) if grid is not None else None
+        depth, height, width = grid or (0, 0, 0)
+        self.grid = (depth, height, width) if grid else None
         super().__init__(tokenizer, **kwargs)
 
     def __call__(
@@ -46,7 +47,8 @@ class MpLLMProcessor(ProcessorMixin):  # type: ignore[misc]
         return BatchFeature(data)
 
     def see(self, studies: Sequence[Study | GriddedStudy]) -> dict[str, Tensor]:
-        """Images [B, M, D, H, W] in 0 to 1 and which modalities are present [B, M]; nothing for the text-only baseline."""
+        """Images [B, M, D, H, W] in 0 to 1 and which modalities are present [B, M]; nothing for the text-only
+        baseline."""
         if self.grid is None:
             return {}
         gridded = [s if isinstance(s, GriddedStudy) else to_grid(s, self.grid) for s in studies]

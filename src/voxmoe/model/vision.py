@@ -1,8 +1,10 @@
 """The 3D vision transformer that sees one modality at a time (mpLLM, sections 3 and 4.2).
 
-Names of parameters and order of patches are those of the published M3D-CLIP encoder, so that its weights fit key by key.
+Names of parameters and order of patches are those of the published M3D-CLIP encoder, so that its weights fit key by
+key.
 
-Shapes: B batch, C channel, D H W voxels of the model's grid (depth, height, width), P patch, T pooled token, K hidden width.
+Shapes: B batch, C channel, D H W voxels of the model's grid (depth, height, width), P patch, T pooled token, K hidden
+width.
 """
 
 from math import prod
@@ -19,7 +21,8 @@ Triple = tuple[int, int, int]
 
 
 class VisionSettings(Settings):
-    """Sizes of the encoder. Triples are depth, height, width in voxels of the model's grid; the defaults are M3D-CLIP's."""
+    """Sizes of the encoder. Triples are depth, height, width in voxels of the model's grid; the defaults are
+    M3D-CLIP's."""
 
     grid: Triple = (32, 256, 256)
     patch: Triple = (4, 16, 16)
@@ -116,11 +119,13 @@ class _Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "B S K"]) -> Float[Tensor, "B S K"]:
         x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
 
 
 class VisionEncoder(nn.Module):
-    """Voxels [B, 1, D, H, W] in 0 to 1 -> the CLS token [B, K] and pooled tokens [B, T, K] in the order depth, height, width."""
+    """Voxels [B, 1, D, H, W] in 0 to 1 -> the CLS token [B, K] and pooled tokens [B, T, K] in the order depth,
+    height, width."""
 
     def __init__(self, settings: VisionSettings) -> None:
         super().__init__()
@@ -132,9 +137,7 @@ class VisionEncoder(nn.Module):
         nn.init.trunc_normal_(self.patch_embedding.position_embeddings, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
 
-    def patch_features(
-        self, x: Float[Tensor, "B C D H W"]
-    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B P K"]]:
+    def patch_features(self, x: Float[Tensor, "B C D H W"]) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B P K"]]:
         """The CLS token and the token of every patch."""
         x = self.patch_embedding(x)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)

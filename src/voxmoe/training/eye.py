@@ -1,7 +1,8 @@
 """Dense pretraining of the vision encoder: every patch learns which labels it holds and how much of each.
 
-The patches of all modalities at one place go through one linear map to the label fractions of that place. Left-right flips
-and missing modalities are drawn anew for every sample. The linear map is thrown away; the encoder is frozen after this.
+The patches of all modalities at one place go through one linear map to the label fractions of that place. Left-right
+flips and missing modalities are drawn anew for every sample. The linear map is thrown away; the encoder is frozen
+after this.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +21,7 @@ from voxmoe.training.recipe import EyeSettings
 Sample = tuple[GriddedStudy, Float32[np.ndarray, "L D H W"]]
 
 
-def drop_modalities(
-    present: Bool[Tensor, "B M"], chance: float, generator: torch.Generator
-) -> Bool[Tensor, "B M"]:
+def drop_modalities(present: Bool[Tensor, "B M"], chance: float, generator: torch.Generator) -> Bool[Tensor, "B M"]:
     """Leave out each present modality with a chance; where all would go, the sample keeps what it has."""
     kept = present & (torch.rand(present.shape, generator=generator) >= chance)
     return torch.where(kept.any(dim=1, keepdim=True), kept, present)
@@ -36,9 +35,7 @@ class _Grounding(nn.Module):
         self.encoder = encoder
         self.linear = nn.Linear(modalities * encoder.settings.hidden, labels)
 
-    def forward(
-        self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]
-    ) -> Float[Tensor, "B L P"]:
+    def forward(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B L P"]:
         _, patches = self.encoder.patch_features(images[present][:, None])
         tokens = patches.new_zeros(*present.shape, *patches.shape[1:])
         tokens[present] = patches
@@ -67,15 +64,17 @@ def train_eye(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, steps, pct_start=0.1)
     losses: list[float] = []
     for _ in range(settings.epochs):
-        for rows in torch.randperm(len(samples), generator=generator).split(settings.batch_size):
+        for rows in torch.split(torch.randperm(len(samples), generator=generator), settings.batch_size):
             flip = torch.rand((), generator=generator) < 0.5
             view, target = (part[rows].flip(-1) if flip else part[rows] for part in (images, fractions))
             logits = model(view, drop_modalities(present[rows], 0.15, generator))
             loss = F.binary_cross_entropy_with_logits(logits, target.flatten(2))
             if not torch.isfinite(loss):
-                raise TrainingError(f"the eye's loss became {loss.item()} at step {len(losses)}; lower eye.learning_rate")
+                raise TrainingError(
+                    f"the eye's loss became {loss.item()} at step {len(losses)}; lower eye.learning_rate"
+                )
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             schedule.step()

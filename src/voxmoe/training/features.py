@@ -38,7 +38,8 @@ def encode_studies(
     features = {}
     for name, study in studies.items():
         seen = model.encode_images(
-            torch.from_numpy(study.images)[None].to(model.device), torch.from_numpy(study.present)[None].to(model.device)
+            torch.from_numpy(study.images)[None].to(model.device),
+            torch.from_numpy(study.present)[None].to(model.device),
         )
         features[name] = StudyFeatures(seen.tokens[0], seen.cls[0], seen.present[0])
         progress(len(features), len(studies))

@@ -32,9 +32,9 @@ class FitSettings(Settings):
     """Of the language model's adapters."""
     expert_learning_rate: PositiveFloat = 2e-4
     """Of experts, routers and heads, which start from random weights."""
-    warmup: float = Field(0.05, ge=0, lt=1)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises; a cosine takes it down to 0 after that."""
-    modality_dropout: float = Field(0.0, ge=0, lt=1)
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance of each modality of a sample to be left out; one always stays."""
 
 
@@ -85,7 +85,5 @@ def load_recipe(path: Path | str, assignments: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-        )
+        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise RecipeError(f"{path}: {problems}") from None

@@ -1,7 +1,8 @@
 """A training run from its recipe: read the studies, pretrain the eye, compute features once, fit on questions.
 
-    OUT/config.json, model.safetensors, processor files   the model, for `MpLLM.from_pretrained(OUT)`
-    OUT/recipe.yaml, training.jsonl, manifest.json        what was done, how it went, with what; the manifest is written last
+OUT/config.json, model.safetensors, processor files   the model, for `MpLLM.from_pretrained(OUT)`
+OUT/recipe.yaml, training.jsonl                       what was done and how it went
+OUT/manifest.json                                     with what; written last
 """
 
 import json
@@ -94,7 +95,7 @@ def _see(model: MpLLM, recipe: Recipe, dataset: Dataset, rows: list[Row], report
     return _Seen(features, losses)
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class _Watch(TrainerCallback):
     """Report progress, keep a log of one line a step, stop on a loss that is not a number."""
 
     def __init__(self, report: Report, log: Path, eye_losses: list[float]) -> None:
@@ -161,7 +162,8 @@ def _fit(model: MpLLM, processor: MpLLMProcessor, recipe: Recipe, rows: list[Row
 def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> Path:
     """Run a recipe and return the folder of the finished model.
 
-    Raises `DatasetError` if the dataset cannot be used with the recipe and `TrainingError` if the loss stops being a number.
+    Raises `DatasetError` if the dataset cannot be used with the recipe and `TrainingError` if the loss stops being a
+    number.
     """
     started = time.monotonic()
     dataset = open_dataset(recipe.data)

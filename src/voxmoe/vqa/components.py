@@ -1,8 +1,8 @@
 """Connected components of a binary mask and their geometry in mm (mpLLM, Appendix A).
 
-No mesh is built: the area of the marching-cubes surface at 0.5 is a sum over 2x2x2 neighbourhoods, each of which contributes
-what its 8 corners alone determine; a table of the 256 contributions, made once a spacing with scikit-image, replaces the
-mesh. The convex hull needs only the first and last voxel of each line along x.
+No mesh is built: the area of the marching-cubes surface at 0.5 is a sum over 2x2x2 neighbourhoods, each of which
+contributes what its 8 corners alone determine; a table of the 256 contributions, made once a spacing with scikit-
+image, replaces the mesh. The convex hull needs only the first and last voxel of each line along x.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Components:
-    """The components of a mask: each one's number of voxels, and the array [X, Y, Z] that says which is where (from 1)."""
+    """The components of a mask: each one's number of voxels, and the array [X, Y, Z] that says which is where (from
+    1)."""
 
     voxels: Int64[np.ndarray, " C"]
     labels: Shaped[np.ndarray, "X Y Z"]
@@ -69,12 +70,14 @@ def _area_table(spacing: Spacing) -> Float64[np.ndarray, "256"]:
 
 
 def _corner_codes(filled: Bool[np.ndarray, "X Y Z"]) -> Shaped[np.ndarray, "X1 Y1 Z1"]:
-    """For each 2x2x2 cell of the zero-padded mask, which of its corners are filled, as 8 bits in the order of _CORNERS."""
-    codes = np.pad(filled, 1).view(np.uint8)
+    """For each 2x2x2 cell of the zero-padded mask, which of its corners are filled, as 8 bits in the order of
+    _CORNERS."""
+    codes: np.ndarray = np.pad(filled, 1).view(np.uint8)
     codes = codes[:-1] << 4 | codes[1:]
     codes = codes[:, :-1] << 2 | codes[:, 1:]
     codes = codes[:, :, :-1] << 1 | codes[:, :, 1:]
-    return _REVERSED_BITS[codes]
+    codes = _REVERSED_BITS[codes]
+    return codes
 
 
 _REVERSED_BITS = np.array([int(f"{code:08b}"[::-1], 2) for code in range(256)], dtype=np.uint8)
@@ -126,7 +129,8 @@ def _voxels(labels: Shaped[np.ndarray, "X Y Z"], count: int, spacing: Spacing) -
 
 
 def _axis_ratios(points: Float64[np.ndarray, "N 3"]) -> tuple[float, float]:
-    """Elongation and flatness from the principal axes; 0 where fewer than three voxels or a line leave them undefined."""
+    """Elongation and flatness from the principal axes; 0 where fewer than three voxels or a line leave them
+    undefined."""
     if len(points) < 3:
         return 0.0, 0.0
     centred = points - points.mean(axis=0)

@@ -1,9 +1,9 @@
 """A cohort of segmented studies -> a VQA dataset on disk, and back into memory (mpLLM, sections 3.2.1 and 4.1).
 
-    OUT/data/{train,validation,test}.parquet   one row a question; `datasets.load_dataset(OUT)` reads it
-    OUT/meta/studies.json                      findings, file hashes and split of each study
-    OUT/meta/skipped.json                      studies that could not be used, and why
-    OUT/manifest.json                          versions, seed, protocol, profile, counts; written last
+OUT/data/{train,validation,test}.parquet   one row a question; `datasets.load_dataset(OUT)` reads it
+OUT/meta/studies.json                      findings, file hashes and split of each study
+OUT/meta/skipped.json                      studies that could not be used, and why
+OUT/manifest.json                          versions, seed, protocol, profile, counts; written last
 """
 
 import json
@@ -98,8 +98,7 @@ def _row(
     label = findings.labels[draw.label]
     answers = {task: label.answer(task) for task in draw.tasks}
     exclusive = {
-        str(task): answers[task][0] if task in answers else NOT_ASKED
-        for task in (Task.VOLUME, Task.SHAPE, Task.SPREAD)
+        str(task): answers[task][0] if task in answers else NOT_ASKED for task in (Task.VOLUME, Task.SHAPE, Task.SPREAD)
     }
     return {
         "id": f"{files.id}#{number:02d}",
@@ -131,8 +130,7 @@ def study_record(
         study = load_study(files, with_mask=True)
         findings = study_findings(study, files.profile, protocol, atlas)
         questions = [
-            apply_draw(draw, files.profile, findings.labels)
-            for draw in draw_questions(files.id, files.profile, seed)
+            apply_draw(draw, files.profile, findings.labels) for draw in draw_questions(files.id, files.profile, seed)
         ]
     except VoxmoeError as error:
         return StudyRecord(files.id, files.patient, [], None, {}, str(error))
@@ -144,7 +142,8 @@ def study_record(
 
 
 def split_patients(patients: Sequence[str], seed: int) -> dict[str, str]:
-    """Patient -> split, 80/10/10 by patient. With fewer than three patients nothing is held out for validation, then test."""
+    """Patient -> split, 80/10/10 by patient. With fewer than three patients nothing is held out for validation, then
+    test."""
     names = sorted(set(patients))
     order = np.random.default_rng([seed, len(names)]).permutation(len(names))
     held_out = max(1, round(HELD_OUT * len(names)))
@@ -183,8 +182,8 @@ def build_dataset(
 ) -> BuildReport:
     """Build the dataset of all segmented studies of a cohort folder.
 
-    A study that cannot be used is left out and listed. Raises `StudyError` if there is no study at all and `DatasetError` if
-    none can be used. The same cohort, protocol and seed give the same bytes, whatever `jobs` is.
+    A study that cannot be used is left out and listed. Raises `StudyError` if there is no study at all and
+    `DatasetError` if none can be used. The same cohort, protocol and seed give the same bytes, whatever `jobs` is.
     """
     studies = find_studies(cohort, profile)
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")(

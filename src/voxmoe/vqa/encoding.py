@@ -1,4 +1,5 @@
-"""Answers as numbers for the heads and back (mpLLM, section 3.2.2). Class 0 of volume, shape and spread is "not asked"."""
+"""Answers as numbers for the heads and back (mpLLM, section 3.2.2). Class 0 of volume, shape and spread is "not
+asked"."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -19,8 +20,7 @@ class Targets(TypedDict):
 def encode(kind: Kind, answers: Mapping[Task, Sequence[str]]) -> Targets:
     """Targets from the answer terms of the tasks that were asked."""
     exclusive = {
-        task: CLASSES[task].index(answers[task][0] if task in answers else NOT_ASKED)
-        for task in EXCLUSIVE_TASKS
+        task: CLASSES[task].index(answers[task][0] if task in answers else NOT_ASKED) for task in EXCLUSIVE_TASKS
     }
     named = set(answers.get(Task.REGION, (NOT_ASKED,)))
     return Targets(

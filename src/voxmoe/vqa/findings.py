@@ -155,8 +155,9 @@ def find(
 ) -> Findings:
     """Findings of every label of `profile` in a mask [X, Y, Z] of label values.
 
-    Without `brain` the relative volume is None; with a reason in place of `regions` (on the mask's grid) the regions are;
-    everything else is given. Raises `LabelError` for a value that the profile does not know and `StudyError` for a region map on another grid.
+    Without `brain` the relative volume is None; with a reason in place of `regions` (on the mask's grid) the regions
+    are; everything else is given. Raises `LabelError` for a value that the profile does not know and `StudyError` for
+    a region map on another grid.
     """
     check_labels(mask, profile)
     atlas = None if isinstance(regions, str) else regions

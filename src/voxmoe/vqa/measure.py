@@ -4,10 +4,10 @@ from pathlib import Path
 
 from voxmoe.errors import AtlasError
 from voxmoe.imaging.atlas import RegionMap, region_map
-from voxmoe.imaging.layouts import find_study, profile_named, require_profile
-from voxmoe.imaging.study import StudyFiles, check_same_grid, load_mask, load_study
+from voxmoe.imaging.layouts import find_study, mask_alone, require_profile
+from voxmoe.imaging.study import check_same_grid, load_mask, load_study
 from voxmoe.imaging.volume import Volume, read_image
-from voxmoe.vocabulary import Modality, Profile
+from voxmoe.vocabulary import Modality
 from voxmoe.vqa.findings import Brain, Findings, find, measure_brain
 from voxmoe.vqa.protocol import Protocol, protocol_named
 
@@ -27,15 +27,6 @@ def _regions(mask: Volume, atlas: str, space: str | None, required: bool) -> Reg
         return str(error)
 
 
-def _mask_profile(path: Path, profile: str | None) -> Profile:
-    name = path.name.removesuffix(".gz").removesuffix(".nii")
-    for suffix in ("-seg", "_seg", "-gtv", "_gtv"):
-        name = name.removesuffix(suffix)
-    found = require_profile(StudyFiles(name, name, {}, path), profile).profile
-    assert found is not None
-    return found
-
-
 def measure(
     target: Path,
     *,
@@ -47,7 +38,8 @@ def measure(
 ) -> Findings:
     """Findings of the study in a folder, or of a mask file with the T1 image given, if any.
 
-    An atlas or space that was asked for has to fit; the default one, where it does not, leaves the regions out with the reason.
+    An atlas or space that was asked for has to fit; the default one, where it does not, leaves the regions out with
+    the reason.
     """
     rules = protocol_named(protocol)
     images: dict[Modality, Volume] = {}
@@ -58,10 +50,9 @@ def measure(
         assert study.mask is not None
         mask, meaning, images = study.mask, files.profile, dict(study.images)
     else:
-        if profile is not None:
-            profile_named(profile)
-        meaning = _mask_profile(target, profile)
-        mask = load_mask(target, meaning)
+        files = require_profile(mask_alone(target), profile)
+        assert files.profile is not None
+        mask, meaning = load_mask(target, files.profile), files.profile
     if t1 is not None:
         images[Modality.T1] = read_image(t1)
         check_same_grid(mask, images[Modality.T1])

@@ -1,7 +1,7 @@
 """The phrases of which questions and answers are made: data for the grammar in `wordings.py`.
 
-{S} is the thing asked about: the label at its first mention, "it" after that. {of S} is "of the label" at first and, with the
-noun before it, "its noun" after that: the two forms stand side by side.
+{S} is the thing asked about: the label at its first mention, "it" after that. {of S} is "of the label" at first and,
+with the noun before it, "its noun" after that: the two forms stand side by side.
 """
 
 from typing import NamedTuple
@@ -59,9 +59,7 @@ CLAUSES: dict[Task, tuple[Clause, ...]] = {
         _of("what is {N}", "overall volume", "what {N} is"),
         _about("what share of the brain volume is {S}", "what share of the brain volume {S} is"),
         _about("how big is {S} relative to the brain", "how big {S} is relative to the brain"),
-        _about(
-            "what percentage of the brain is taken up by {S}", "what percentage of the brain is taken up by {S}"
-        ),
+        _about("what percentage of the brain is taken up by {S}", "what percentage of the brain is taken up by {S}"),
         _of("how would you grade {N}", "relative volume", "how {N} is best graded"),
     ),
     Task.REGION: (

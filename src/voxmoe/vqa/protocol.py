@@ -1,8 +1,8 @@
 """The rules that turn numbers into findings: thresholds and bins of mpLLM's Appendix A, as data.
 
-`paper-v2` is the paper as printed, `code-v3` what the authors' public code does where it differs. What the paper leaves open
-is decided here once: bins of volume are closed below and open above (exactly 1 % is `1-5%`), and anything from 75 % up
-stays in the last bin.
+`paper-v2` is the paper as printed, `code-v3` what the authors' public code does where it differs. What the paper
+leaves open is decided here once: bins of volume are closed below and open above (exactly 1 % is `1-5%`), and anything
+from 75 % up stays in the last bin.
 """
 
 from bisect import bisect_right

@@ -1,8 +1,8 @@
 """Which questions are asked about a study: drawn, recorded, then applied (mpLLM, section 3.2.1).
 
-For each label: four multi-task questions of distinct types that together ask every task, one partially out of scope and one
-completely out of scope. A study's draws depend on the seed and the study's id alone, not on its place in the cohort; no
-question of a study is drawn twice.
+For each label: four multi-task questions of distinct types that together ask every task, one partially out of scope
+and one completely out of scope. A study's draws depend on the seed and the study's id alone, not on its place in the
+cohort; no question of a study is drawn twice.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """The offline grammar: numbered wordings of questions with their answers (mpLLM, section 3.2.1 and Appendix A).
 
-A bank holds every wording of one kind of question without listing them: wording `i` is decoded from the digits of `i`, so a
-dataset row that keeps its number can be rebuilt. Templates keep the placeholders {label}, {volume}, {regions}, {shape} and
-{spread}.
+A bank holds every wording of one kind of question without listing them: wording `i` is decoded from the digits of
+`i`, so a dataset row that keeps its number can be rebuilt. Templates keep the placeholders {label}, {volume},
+{regions}, {shape} and {spread}.
 """
 
 from collections.abc import Callable, Sequence
@@ -173,11 +173,7 @@ class Bank:
 @lru_cache(maxsize=1)
 def _out_of_scope() -> _Texts:
     return _Texts(
-        (
-            _Pattern(
-                (CONTEXTS, ASKING_ABOUT), lambda context, asking: _sentence(context + asking.format("{topic}"))
-            ),
-        )
+        (_Pattern((CONTEXTS, ASKING_ABOUT), lambda context, asking: _sentence(context + asking.format("{topic}"))),)
     )
 
 

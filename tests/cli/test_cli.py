@@ -1,0 +1,177 @@
+"""The command line as a user meets it: results, errors that help, exit codes, instant help."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxmoe.imaging.volume import Volume, write_volume
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def voxmoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in this process: exit code, standard output, standard error."""
+    from voxmoe.cli.main import run
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["voxmoe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def fails(result: tuple[int, str, str], *words: str) -> None:
+    code, out, err = result
+    assert code == 2
+    assert not out
+    *progress, error = err.splitlines()
+    assert error.startswith("error: ")
+    assert not [line for line in progress if "Traceback" in line]
+    for word in words:
+        assert word in error
+
+
+def image(path: Path, shape: tuple[int, ...] = (12, 12, 12), value: float = 100, shift: float = 0) -> Path:
+    data = np.full(shape, value, np.float32)
+    affine = np.eye(4)
+    affine[0, 3] = shift
+    write_volume(Volume(data, affine), path)
+    return path
+
+
+_LIGHT = """
+import sys
+from voxmoe.cli.main import run
+try:
+    run()
+except SystemExit:
+    pass
+heavy = {"torch", "transformers", "scipy", "skimage"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_help_and_info_import_nothing_heavy() -> None:
+    for arguments in (["--help"], ["info", "--json"], ["ask", "--help"]):
+        command = [sys.executable, "-c", _LIGHT, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+def test_info_tells_labels_by_profile(voxmoe: Run) -> None:
+    code, out, _ = voxmoe("info", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["profiles"]["gli-2024"]["labels"]["RC"] == {"value": 4, "name": "Resection Cavity"}
+    assert told["profiles"]["brats-2021"]["labels"]["ET"]["value"] == 4
+    assert told["tasks"]["spread"][2:] == [
+        "single lesion",
+        "core with satellite lesions",
+        "scattered lesions",
+    ]
+    assert voxmoe("info")[0] == 0
+
+
+def test_findings_of_a_study(voxmoe: Run, cohort: Path) -> None:
+    study = cohort / "BraTS-GLI-00001-100"
+    code, out, _ = voxmoe("findings", study, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["protocol"] == "paper-v2"
+    assert found["profile"] == "gli-2024"
+    assert list(found["labels"]) == ["NETC", "SNFH", "ET", "RC"]
+    assert any(label["present"] for label in found["labels"].values())
+    assert voxmoe("findings", study)[0] == 0
+
+
+def test_findings_of_a_mask_alone_say_what_is_missing(voxmoe: Run, cohort: Path) -> None:
+    mask = cohort / "BraTS-GLI-00001-100" / "BraTS-GLI-00001-100-seg.nii.gz"
+    code, out, _ = voxmoe("findings", mask, "--profile", "gli-2024", "--protocol", "code-v3", "--json")
+    assert code == 0
+    label = next(label for label in json.loads(out)["labels"].values() if label["present"])
+    assert label["volume"] == {"fraction": None, "percent": None, "category": None}
+    assert "T1" in label["reasons"]["volume"]
+    assert label["regions"] is not None
+    assert label["shape"]["sphericity"] > 0
+
+
+def test_train_evaluate_and_ask(
+    voxmoe: Run, tiny_model: Path, tiny_recipe: Path, dataset: Path, cohort: Path, tmp_path: Path
+) -> None:
+    code, _, err = voxmoe("train", tiny_recipe, "--default")
+    assert code == 0
+    assert "already trained" in err
+    code, out, _ = voxmoe("evaluate", tiny_model, dataset, "--out", tmp_path / "results.json")
+    assert code == 0
+    assert "majority class" in out
+    assert json.loads((tmp_path / "results.json").read_text())["questions"] == 24
+    study = cohort / "BraTS-GLI-00001-100"
+    code, out, _ = voxmoe("ask", study, "How large is the edema?", "--without", "flair", "--json")
+    assert code == 0
+    assert json.loads(out)["modalities"] == ["T1", "T1Gd", "T2"]
+    code, out, _ = voxmoe("ask", study, "How large is the edema?", "Where is it?")
+    assert code == 0
+    assert out.count("Q  ") == 2
+    t2 = study / "BraTS-GLI-00001-100-t2w.nii.gz"
+    code, out, _ = voxmoe("ask", "--t2", t2, "How large is the edema?", "--json")
+    assert code == 0
+    assert json.loads(out)["modalities"] == ["T2"]
+    fails(voxmoe("ask", study, ""), "empty")
+    fails(voxmoe("ask", study, "why " * 600), "tokens", "at most 512")
+    fails(voxmoe("ask", study), "no question")
+
+
+def test_a_broken_study_is_left_out_and_the_exit_code_says_so(
+    voxmoe: Run, cohort: Path, tmp_path: Path
+) -> None:
+    for study in sorted(cohort.iterdir())[:2]:
+        (tmp_path / "cohort" / study.name).mkdir(parents=True)
+        for file in study.iterdir():
+            (tmp_path / "cohort" / study.name / file.name).symlink_to(file)
+    broken = next((tmp_path / "cohort" / "BraTS-GLI-00000-100").glob("*-t2w.nii.gz"))
+    content = broken.read_bytes()
+    broken.unlink()
+    broken.write_bytes(content[: len(content) // 2])
+    code, out, _ = voxmoe("build", tmp_path / "cohort", tmp_path / "out", "--jobs", "1")
+    assert code == 1
+    assert "BraTS-GLI-00000-100" in out
+    assert "truncated" in out
+
+
+def test_bad_input_gives_one_clear_error(voxmoe: Run, tmp_path: Path) -> None:
+    question = "How large is the edema?"
+    good = image(tmp_path / "good_t1.nii.gz")
+    fails(voxmoe("ask", tmp_path / "nowhere", question), "nowhere", "no such folder")
+    fails(voxmoe("ask", "--t1", tmp_path / "none.nii.gz", question), "none.nii.gz", "no such file")
+    text = tmp_path / "text_t1.nii.gz"
+    text.write_text("hello")
+    fails(voxmoe("ask", "--t1", text, question), "text_t1.nii.gz", "not a NIfTI file")
+    cut = tmp_path / "cut_t1.nii.gz"
+    cut.write_bytes(good.read_bytes()[:-20])
+    fails(voxmoe("ask", "--t1", cut, question), "cut_t1.nii.gz", "truncated")
+    fails(voxmoe("ask", "--t1", image(tmp_path / "nan_t1.nii", value=np.nan), question), "nan_t1.nii", "NaN")
+    fails(voxmoe("ask", "--t1", image(tmp_path / "zero_t1.nii", value=0), question), "zero_t1.nii", "empty")
+    moved = image(tmp_path / "moved_t2.nii", shift=5)
+    fails(voxmoe("ask", "--t1", good, "--t2", moved, question), "moved_t2.nii", "another grid")
+    (tmp_path / "empty").mkdir()
+    fails(voxmoe("ask", tmp_path / "empty", question), "no study found", "seg.nii.gz")
+    fails(voxmoe("build", tmp_path / "empty", tmp_path / "out"), "no study found")
+    fails(voxmoe("findings", good, "--profile", "gli-1999"), "gli-1999", "gli-2024")
+    mask = image(tmp_path / "BraTS2021_00000_seg.nii.gz", value=3)
+    fails(voxmoe("findings", mask), "label value 3", "4 ET", "--profile")
+    fails(voxmoe("findings", image(tmp_path / "own_seg.nii.gz", value=1)), "own", "--profile")
+
+
+def test_no_default_model_is_explained(voxmoe: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOXMOE_HOME", str(tmp_path))
+    fails(voxmoe("ask", "--t1", image(tmp_path / "a_t1.nii"), "How large is it?"), "make demo", "--default")

@@ -1,0 +1,100 @@
+"""Equation (1) by its algebra against equation (1) term by term, as printed."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from voxmoe.model.experts import ExpertProjector, ExpertSettings, PromptRouter
+
+M, T, K, O = 4, 6, 5, 7  # noqa: E741
+
+
+def term_by_term(
+    experts: ExpertProjector, tokens: Tensor, cls: Tensor, present: Tensor, weights: Tensor
+) -> Tensor:
+    """sum_n pi_n sum_m g W_nm(v_m) + (1 - g) W_n(v_m), one linear map after the other, over the modalities present."""
+    by_study, by_token = experts.gates(tokens, cls, present)
+    out = torch.zeros(len(tokens), T, O, dtype=tokens.dtype)
+    for b, n in product(range(len(tokens)), range(experts.settings.count)):
+        modality_level = n < experts.settings.modality_level
+        for m in present[b].nonzero().flatten().tolist():
+            if modality_level:
+                gate = by_study[b, n, m]
+            else:
+                gate = by_token[b, :, n - experts.settings.modality_level, m, None]
+            own = tokens[b, m] @ experts.specific[n, m] + experts.specific_bias[n, m]
+            shared = tokens[b, m] @ experts.shared[n] + experts.shared_bias[n]
+            rescale = M / present[b].sum()
+            out[b] = out[b] + weights[b, n] * rescale * (gate * own + (1 - gate) * shared)
+    return out
+
+
+PRESENT = [[True] * 4, [False, True, True, False], [False, False, False, True]]
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
+@pytest.mark.parametrize(("modality_level", "token_level"), [(3, 2), (4, 0), (0, 3), (1, 0), (0, 1)])
+def test_algebra_equals_the_sum_in_outputs_and_gradients(
+    gate: str, modality_level: int, token_level: int
+) -> None:
+    torch.manual_seed(1)
+    settings = ExpertSettings(
+        modality_level=modality_level, token_level=token_level, router_hidden=8, gate=gate
+    )
+    experts = ExpertProjector(settings, M, K, O).double()
+    for parameter in experts.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    present = torch.tensor(PRESENT)
+    tokens = torch.randn(3, M, T, K, dtype=torch.double, requires_grad=True)
+    cls = torch.randn(3, M, K, dtype=torch.double, requires_grad=True)
+    weights = torch.rand(3, settings.count, dtype=torch.double, requires_grad=True)
+    probe = torch.randn(3, T, O, dtype=torch.double)
+    wanted = (tokens, cls, weights, *experts.parameters())
+    outputs, gradients = [], []
+    for form in (experts, lambda *inputs: term_by_term(experts, *inputs)):
+        out = form(tokens, cls, present, weights)
+        outputs.append(out)
+        gradients.append(torch.autograd.grad((out * probe).sum(), wanted, allow_unused=True))
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-10, rtol=1e-8)
+    for ours, theirs in zip(*gradients, strict=True):
+        if theirs is None:
+            assert ours is None or not ours.any()
+        else:
+            torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-8)
+
+
+def test_one_expert_with_equal_maps_is_a_linear_layer() -> None:
+    torch.manual_seed(2)
+    experts = ExpertProjector(ExpertSettings(modality_level=1, token_level=0), 1, K, O)
+    with torch.no_grad():
+        experts.shared.copy_(experts.specific[:, 0])
+        experts.specific_bias.normal_()
+        experts.shared_bias.copy_(experts.specific_bias[:, 0])
+    tokens = torch.randn(2, 1, T, K)
+    out = experts(tokens, torch.randn(2, 1, K), torch.ones(2, 1, dtype=torch.bool), torch.ones(2, 1))
+    linear = torch.nn.functional.linear(tokens[:, 0], experts.specific[0, 0].T, experts.specific_bias[0, 0])
+    torch.testing.assert_close(out, linear)
+
+
+def test_softmax_gates_share_among_the_modalities_present() -> None:
+    experts = ExpertProjector(ExpertSettings(modality_level=2, token_level=2, gate="softmax"), M, K, O)
+    by_study, by_token = experts.gates(torch.randn(3, M, T, K), torch.randn(3, M, K), torch.tensor(PRESENT))
+    torch.testing.assert_close(by_study.sum(dim=-1), torch.ones(3, 2))
+    torch.testing.assert_close(by_token.sum(dim=-1), torch.ones(3, T, 2))
+    assert not by_study[1, :, [0, 3]].any()
+
+
+def test_fixed_weights_ignore_the_prompt() -> None:
+    fixed = PromptRouter(ExpertSettings(weights="fixed"), 12)
+    weights = fixed(torch.randn(3, 12))
+    torch.testing.assert_close(weights, torch.full((3, 16), 1 / 16))
+    prompted = PromptRouter(ExpertSettings(), 12)(torch.randn(3, 12))
+    torch.testing.assert_close(prompted.sum(dim=1), torch.ones(3))
+    assert not torch.allclose(prompted[0], prompted[1])
+
+
+def test_no_expert_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        ExpertSettings(modality_level=0, token_level=0)

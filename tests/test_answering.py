@@ -1,0 +1,66 @@
+"""Questions about a study: the form of the answer, and what is kept between questions."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import make_study
+from voxmoe.answering import Answerer, _regions
+from voxmoe.errors import QuestionError, WeightsError
+from voxmoe.vocabulary import ABSENT, CLASSES, NO_REGION, NOT_ASKED, Modality, Task
+
+
+@pytest.fixture(scope="module")
+def answerer(tiny_model: Path) -> Answerer:
+    return Answerer.from_pretrained(tiny_model)
+
+
+def test_the_answer_says_what_the_heads_say(answerer: Answerer) -> None:
+    answer = answerer.ask(make_study(), "How large is the Enhancing Tissue?").to_json()
+    assert list(answer) == [
+        "question", "text", "categories", "out_of_scope", "experts", "modalities", "model", "seconds",
+    ]  # fmt: skip
+    assert answer["categories"]["volume"]["category"] in CLASSES[Task.VOLUME]
+    assert 0 <= answer["out_of_scope"]["probability"] <= 1
+    assert sum(answer["experts"]) == pytest.approx(1)
+    assert len(answer["experts"]) == 4
+    assert answer["modalities"] == ["T1", "T1Gd", "T2", "FLAIR"]
+
+
+def test_missing_modalities_are_answered_from_the_others(answerer: Answerer) -> None:
+    answer = answerer.ask(make_study(modalities=(Modality.T2,)), "Where is the edema?")
+    assert answer.modalities == (Modality.T2,)
+
+
+def test_a_study_is_encoded_once(answerer: Answerer, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(seed=5)
+    first = answerer.ask(study, "Where is the edema?")
+    monkeypatch.setattr(answerer.model, "encode_images", None)
+    second = answerer.ask(study, "Where is the edema?")
+    assert (first.text, first.categories) == (second.text, second.categories)
+
+
+@pytest.mark.parametrize("question", ["", " \n", "how " * 400])
+def test_unaskable_questions_are_refused(answerer: Answerer, question: str) -> None:
+    with pytest.raises(QuestionError):
+        answerer.ask(make_study(), question)
+
+
+def chances(**by_name: float) -> torch.Tensor:
+    return torch.tensor(
+        [by_name.get(name.replace(" ", "_").replace("/", ""), 0.1) for name in CLASSES[Task.REGION]]
+    )
+
+
+def test_regions_are_those_above_one_half() -> None:
+    assert [r.name for r in _regions(chances(frontal=0.9, insula=0.6))] == ["frontal", "insula"]
+    assert [r.name for r in _regions(chances(NA=0.8, insula=0.6))] == [ABSENT]
+    assert [r.name for r in _regions(chances())] == [NO_REGION]
+    assert _regions(chances(not_asked=0.7, frontal=0.9)) == ()
+    assert NOT_ASKED in CLASSES[Task.REGION]
+
+
+def test_no_model_is_said(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such model folder"):
+        Answerer.from_pretrained(tmp_path / "none")

@@ -1,0 +1,57 @@
+"""Recipes: every shipped one is valid, and what is wrong is named."""
+
+from pathlib import Path
+
+import pytest
+
+from voxmoe.errors import RecipeError
+from voxmoe.training.recipe import load_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+DEMO = Path(__file__).parents[2] / "recipes" / "demo.yaml"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+def test_assignments_reach_into_the_tree() -> None:
+    recipe = load_recipe(
+        DEMO, ["fit.epochs=3", "model.experts.gate=softmax", "model.vision.layers=2", "eye=null"]
+    )
+    assert recipe.fit.epochs == 3
+    assert recipe.model.experts.gate == "softmax"
+    assert recipe.model.vision is not None
+    assert recipe.model.vision.layers == 2
+    assert recipe.eye is None
+    assert load_recipe(DEMO, ["model.vision=null"]).model.vision is None
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("fit.epoch=1", r"fit\.epoch: Extra inputs"),
+        ("fit.epochs=none", r"fit\.epochs"),
+        ("fit.modality_dropout=1.5", "less than 1"),
+        ("model.vision.patch=[5, 16, 16]", "not a multiple"),
+        ("epochs", "key=value"),
+        ("name.first=x", "has no parts"),
+    ],
+)
+def test_wrong_keys_and_values_are_named(assignment: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(DEMO, [assignment])
+
+
+@pytest.mark.parametrize("content", ["- a list", "key: [unclosed", "name: x"])
+def test_what_is_no_recipe_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content)
+    with pytest.raises(RecipeError, match=r"recipe\.yaml"):
+        load_recipe(path)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe"):
+        load_recipe(tmp_path / "none.yaml")
