@@ -61,7 +61,7 @@ def centroid(vol, affine):
     return to_points(affine, np.argwhere(vol > 0).mean(0))
 
 
-def register(fixed, fixed_aff, moving, moving_aff, metric=ncc, start=np.zeros(12), steps=(8, 4, 2)):
+def register(fixed, fixed_aff, moving, moving_aff, metric, start, steps=(8, 4, 2)):
     """4x4 matrix taking moving's world to fixed's world, and the similarity reached."""
     cf, cm = centroid(fixed, fixed_aff), centroid(moving, moving_aff)
     scale = (
@@ -75,7 +75,7 @@ def register(fixed, fixed_aff, moving, moving_aff, metric=ncc, start=np.zeros(12
         m[:3, 3] = cm + p[:3] - m[:3, :3] @ cf
         return m
 
-    p = np.asarray(start, float)
+    p = start
     for step in steps:
         blur_f = ndi.gaussian_filter(fixed, step / 2.355)
         blur_m = ndi.gaussian_filter(moving, step / 2.355)
@@ -83,8 +83,11 @@ def register(fixed, fixed_aff, moving, moving_aff, metric=ncc, start=np.zeros(12
         grid[::step, ::step, ::step] = True
         ijk = np.argwhere(grid & near)
         xyz, f = to_points(fixed_aff, ijk), blur_f[tuple(ijk.T)]
-        cost = lambda p: -metric(f, sample(blur_m, moving_aff, to_points(matrix(p), xyz)))
-        found = minimize(cost, p, method="L-BFGS-B", options=dict(eps=0.05, maxiter=60, ftol=1e-8))
+
+        def cost(p, f=f, xyz=xyz, blurred=blur_m):
+            return -metric(f, sample(blurred, moving_aff, to_points(matrix(p), xyz)))
+
+        found = minimize(cost, p, method="L-BFGS-B", options={"eps": 0.05, "maxiter": 60, "ftol": 1e-8})
         p = found.x
     return np.linalg.inv(matrix(p)), -found.fun
 

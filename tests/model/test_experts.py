@@ -11,19 +11,15 @@ from voxmoe.model.experts import ExpertProjector, ExpertSettings, PromptRouter
 M, T, K, O = 4, 6, 5, 7  # noqa: E741
 
 
-def term_by_term(
-    experts: ExpertProjector, tokens: Tensor, cls: Tensor, present: Tensor, weights: Tensor
-) -> Tensor:
+def term_by_term(experts: ExpertProjector, tokens: Tensor, cls: Tensor, present: Tensor, weights: Tensor) -> Tensor:
     """sum_n pi_n sum_m g W_nm(v_m) + (1 - g) W_n(v_m), one linear map after the other, over the modalities present."""
     by_study, by_token = experts.gates(tokens, cls, present)
+    settings = experts.settings
     out = torch.zeros(len(tokens), T, O, dtype=tokens.dtype)
-    for b, n in product(range(len(tokens)), range(experts.settings.count)):
-        modality_level = n < experts.settings.modality_level
+    for b, n in product(range(len(tokens)), range(settings.count)):
+        modality_level = n < settings.modality_level
         for m in present[b].nonzero().flatten().tolist():
-            if modality_level:
-                gate = by_study[b, n, m]
-            else:
-                gate = by_token[b, :, n - experts.settings.modality_level, m, None]
+            gate = by_study[b, n, m] if modality_level else by_token[b, :, n - settings.modality_level, m, None]
             own = tokens[b, m] @ experts.specific[n, m] + experts.specific_bias[n, m]
             shared = tokens[b, m] @ experts.shared[n] + experts.shared_bias[n]
             rescale = M / present[b].sum()
@@ -36,13 +32,9 @@ PRESENT = [[True] * 4, [False, True, True, False], [False, False, False, True]]
 
 @pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
 @pytest.mark.parametrize(("modality_level", "token_level"), [(3, 2), (4, 0), (0, 3), (1, 0), (0, 1)])
-def test_algebra_equals_the_sum_in_outputs_and_gradients(
-    gate: str, modality_level: int, token_level: int
-) -> None:
+def test_algebra_equals_the_sum_in_outputs_and_gradients(gate: str, modality_level: int, token_level: int) -> None:
     torch.manual_seed(1)
-    settings = ExpertSettings(
-        modality_level=modality_level, token_level=token_level, router_hidden=8, gate=gate
-    )
+    settings = ExpertSettings(modality_level=modality_level, token_level=token_level, router_hidden=8, gate=gate)
     experts = ExpertProjector(settings, M, K, O).double()
     for parameter in experts.parameters():
         torch.nn.init.normal_(parameter, std=0.5)

@@ -48,9 +48,7 @@ FAMILIES: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("config", "model_class"), FAMILIES)
-def test_every_linear_map_of_every_layer_is_adapted_and_nothing_changes_at_first(
-    config: Any, model_class: Any
-) -> None:
+def test_every_linear_map_of_every_layer_is_adapted_and_nothing_changes_at_first(config: Any, model_class: Any) -> None:
     torch.manual_seed(0)
     model = model_class(config(**TINY)).eval().requires_grad_(False)
     ids = torch.tensor([[3, 7, 11]])

@@ -50,9 +50,7 @@ def targets(count: int) -> dict[str, torch.Tensor]:
     return {name: torch.tensor([value] * count) for name, value in encoded.items()}
 
 
-def test_saved_and_loaded_gives_identical_logits(
-    model: MpLLM, processor: MpLLMProcessor, tmp_path: Path
-) -> None:
+def test_saved_and_loaded_gives_identical_logits(model: MpLLM, processor: MpLLMProcessor, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     loaded, loaded_processor = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
@@ -74,9 +72,7 @@ def test_checkpoint_leaves_the_language_model_out_and_is_strict(model: MpLLM, tm
     assert not [name for name in state if name.startswith("language_model.") and ".lora_" not in name]
     dropped = {name: tensor for name, tensor in state.items() if name != "router.layers.0.weight"}
     save_file({**dropped, "router.extra": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(
-        WeightsError, match=r"missing \['router\.layers\.0\.weight'\]; unexpected \['router\.extra'\]"
-    ):
+    with pytest.raises(WeightsError, match=r"missing \['router\.layers\.0\.weight'\]; unexpected \['router\.extra'\]"):
         MpLLM.from_pretrained(tmp_path)
 
 
@@ -93,9 +89,7 @@ def test_padding_changes_nothing(model: MpLLM, processor: MpLLMProcessor) -> Non
     with torch.no_grad():
         together = model(**processor(QUESTIONS, studies, ["<1%", "in the frontal lobe"]))
         for row in range(2):
-            alone = model(
-                **processor([QUESTIONS[row]], [studies[row]], [["<1%", "in the frontal lobe"][row]])
-            )
+            alone = model(**processor([QUESTIONS[row]], [studies[row]], [["<1%", "in the frontal lobe"][row]]))
             for name, logits in alone.heads.items():
                 torch.testing.assert_close(together.heads[name][row], logits[0], atol=1e-5, rtol=1e-4)
             length = alone.logits.shape[1]
@@ -145,9 +139,7 @@ def test_loss_is_equation_2_and_trains_what_it_should(model: MpLLM, processor: M
     output.loss.backward()
     trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     expected = {
-        name
-        for name, _ in model.named_parameters()
-        if not name.startswith("language_model.") or ".lora_" in name
+        name for name, _ in model.named_parameters() if not name.startswith("language_model.") or ".lora_" in name
     }
     assert trained == expected
     model.zero_grad()
@@ -171,9 +163,7 @@ def test_the_prompt_moves_the_experts(model: MpLLM, processor: MpLLMProcessor) -
     assert not torch.allclose(weights[0], weights[1])
 
 
-def test_text_only_needs_no_images(
-    settings: ModelSettings, processor: MpLLMProcessor, tmp_path: Path
-) -> None:
+def test_text_only_needs_no_images(settings: ModelSettings, processor: MpLLMProcessor, tmp_path: Path) -> None:
     blind = MpLLM(MpLLMConfig.of(settings.model_copy(update={"vision": None}))).eval()
     blind.save_pretrained(tmp_path)
     batch = processor(QUESTIONS)

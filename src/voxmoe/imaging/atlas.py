@@ -1,7 +1,8 @@
 """The nine brain regions on a scan's grid (mpLLM, section 3.2.1, Region).
 
-Scan and atlas meet through their affines: scan voxel -> scan world -> MNI152 world -> atlas world -> nearest atlas voxel. A
-scan has to lie on the grid of a known space (SRI24 or MNI152), or its space has to be named: nothing is guessed.
+Scan and atlas meet through their affines: scan voxel -> scan world -> MNI152 world -> atlas world -> nearest atlas
+voxel. A scan has to lie on the grid of a known space (SRI24 or MNI152), or its space has to be named: nothing is
+guessed.
 """
 
 from dataclasses import dataclass
@@ -131,8 +132,8 @@ def _codes(atlas: str, shape: tuple[int, int, int], affine: bytes, space: str) -
 def region_map(scan: Volume, atlas: str = "default", space: str | None = None) -> RegionMap:
     """The regions on the grid of `scan`, from an embedded atlas by name or from a file of LPBA40 labels by its path.
 
-    `space` ("SRI24" or "MNI152") names the scan's space where its grid does not say it. Raises `AtlasError` if the atlas is
-    unknown or the scan's space is.
+    `space` ("SRI24" or "MNI152") names the scan's space where its grid does not say it. Raises `AtlasError` if the
+    atlas is unknown or the scan's space is.
     """
     scan_space = space_of(scan) if space is None else _space_named(space)
     if scan_space is None:

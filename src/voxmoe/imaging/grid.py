@@ -1,7 +1,8 @@
 """From a study's own grid to the model's: one crop box and one resampling for all modalities of a study.
 
-The model's axes are [D, H, W] = [inferior to superior, posterior to anterior, left to right]; D is the depth axis of the
-encoder's patches. Cropping or moving each modality by itself would break their co-registration, so nothing here can.
+The model's axes are [D, H, W] = [inferior to superior, posterior to anterior, left to right]; D is the depth axis of
+the encoder's patches. Cropping or moving each modality by itself would break their co-registration, so nothing here
+can.
 """
 
 from collections.abc import Mapping

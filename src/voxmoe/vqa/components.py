@@ -72,11 +72,11 @@ def _area_table(spacing: Spacing) -> Float64[np.ndarray, "256"]:
 def _corner_codes(filled: Bool[np.ndarray, "X Y Z"]) -> Shaped[np.ndarray, "X1 Y1 Z1"]:
     """For each 2x2x2 cell of the zero-padded mask, which of its corners are filled, as 8 bits in the order of
     _CORNERS."""
-    codes: np.ndarray = np.pad(filled, 1).view(np.uint8)
-    codes = codes[:-1] << 4 | codes[1:]
-    codes = codes[:, :-1] << 2 | codes[:, 1:]
-    codes = codes[:, :, :-1] << 1 | codes[:, :, 1:]
-    codes = _REVERSED_BITS[codes]
+    bits = np.pad(filled, 1).view(np.uint8)
+    pairs = bits[:-1] << 4 | bits[1:]
+    squares = pairs[:, :-1] << 2 | pairs[:, 1:]
+    cubes = squares[:, :, :-1] << 1 | squares[:, :, 1:]
+    codes: np.ndarray = _REVERSED_BITS[cubes]
     return codes
 
 

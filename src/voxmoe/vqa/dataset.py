@@ -268,7 +268,7 @@ class Dataset:
 
 
 def open_dataset(root: Path | str) -> Dataset:
-    """The dataset in a folder that `build_dataset` wrote; raises `DatasetError` if there is none or it is incomplete."""
+    """The dataset in a folder that `build_dataset` wrote; raises `DatasetError` if it is missing or incomplete."""
     root = Path(root)
     try:
         manifest = json.loads((root / "manifest.json").read_text())

@@ -33,7 +33,7 @@ def encode(kind: Kind, answers: Mapping[Task, Sequence[str]]) -> Targets:
 
 
 def decode_region(entries: Sequence[int]) -> tuple[str, ...]:
-    """The region terms that a 0/1 vector stands for: names, "N/A", "not asked", or "no labelled region" if all are 0."""
+    """The terms that a 0/1 vector stands for: regions, "N/A", "not asked", or "no labelled region" if all are 0."""
     names = tuple(name for name, on in zip(CLASSES[Task.REGION], entries, strict=True) if on)
     for exclusive in (NOT_ASKED, ABSENT):
         if exclusive in names:
