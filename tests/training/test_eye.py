@@ -19,9 +19,7 @@ def test_the_eye_learns_and_is_frozen() -> None:
         study = make_study(seed=seed)
         assert study.mask is not None
         gridded = to_grid(study, VISION.grid)
-        samples.append(
-            (gridded, label_fractions(study.mask.data, {"ET": 3, "NETC": 1}, gridded.box, VISION.patches))
-        )
+        samples.append((gridded, label_fractions(study.mask.data, {"ET": 3, "NETC": 1}, gridded.box, VISION.patches)))
     encoder = VisionEncoder(VISION)
     losses = train_eye(encoder, samples, EyeSettings(epochs=15, batch_size=2, learning_rate=3e-3), seed=0)
     assert len(losses) == 30

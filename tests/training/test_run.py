@@ -38,9 +38,7 @@ def test_accumulated_small_batches_equal_one_large_batch(tiny_recipe: Path, tmp_
         out = tmp_path / f"{batch}x{accumulation}"
         sizes = [f"fit.batch_size={batch}", f"fit.accumulation={accumulation}", f"out={out}"]
         train(load_recipe(tiny_recipe, [*changes, *sizes]))
-        losses.append(
-            [json.loads(line)["loss"] for line in (out / "training.jsonl").read_text().splitlines()]
-        )
+        losses.append([json.loads(line)["loss"] for line in (out / "training.jsonl").read_text().splitlines()])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

@@ -29,7 +29,7 @@ from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.training.eye import Sample, train_eye
 from voxmoe.training.features import StudyFeatures, encode_studies
 from voxmoe.training.recipe import FitSettings, Recipe
-from voxmoe.training.samples import Collator, Row, Rows
+from voxmoe.training.samples import Collator, LengthSampler, Row, Rows
 from voxmoe.training.studies import read_studies, study_files
 from voxmoe.vqa.dataset import Dataset, open_dataset
 
@@ -123,6 +123,15 @@ def _optimiser(model: MpLLM, fit: FitSettings) -> torch.optim.Optimizer:
     )
 
 
+class _Trainer(Trainer):
+    """Trainer whose batches hold questions of about the same length, so that little is spent on padding."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
+        rows = self.train_dataset.rows
+        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return LengthSampler([len(row["question"]) + len(row["answer"]) for row in rows], batch, self.args.seed)
+
+
 def _fit(model: MpLLM, processor: MpLLMProcessor, recipe: Recipe, rows: list[Row], seen: _Seen, report: Report) -> None:
     fit = recipe.fit
     steps_an_epoch = -(-len(rows) // (fit.batch_size * fit.accumulation))
@@ -144,7 +153,7 @@ def _fit(model: MpLLM, processor: MpLLMProcessor, recipe: Recipe, rows: list[Row
         use_cpu=not torch.cuda.is_available(),
     )
     optimiser = _optimiser(model, fit)
-    trainer = Trainer(
+    trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=Rows(rows),

@@ -1,11 +1,13 @@
 """Rows of a dataset -> batches of tensors for mpLLM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
 
 from voxmoe.model.heads import SIZES
 from voxmoe.model.processing import MpLLMProcessor
@@ -26,6 +28,44 @@ class Rows(TorchDataset[Row]):
 
     def __getitem__(self, index: int) -> Row:
         return self.rows[index]
+
+
+class LengthSampler(Sampler[int]):
+    """A random order in which each batch holds rows of about the same length, so that little is spent on padding.
+
+    Rows are shuffled, sorted by length within pools of batches, and the batches are shuffled again. The order depends
+    on the seed and the epoch alone.
+    """
+
+    POOL = 16
+    """Batches in a pool."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(len(self.lengths))
+        size = self.batch_size
+        batches: list[list[int]] = []
+        for start in range(0, len(order), size * self.POOL):
+            pool = sorted(order[start : start + size * self.POOL].tolist(), key=lambda row: self.lengths[row])
+            batches += [pool[place : place + size] for place in range(0, len(pool), size)]
+        full = [batch for batch in batches if len(batch) == size]
+        rest = [batch for batch in batches if len(batch) < size]
+        for place in generator.permutation(len(full)):
+            yield from full[place]
+        for batch in rest:
+            yield from batch
 
 
 class Collator:
