@@ -1,6 +1,6 @@
 """Draw the picture of the README: a study's four modalities through its largest lesion, with the mask's outline.
 
-    python docs/picture.py .demo/cohort/BraTS-GLI-00002-100 docs/picture.png
+python docs/picture.py .demo/cohort/BraTS-GLI-00002-100 docs/picture.png
 """
 
 import sys

@@ -56,9 +56,7 @@ def tiny_language(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<unk>", "<s>", "</s>"]
-    core = Tokenizer(
-        models.BPE({token: i for i, token in enumerate([*specials, *alphabet])}, [], unk_token="<unk>")
-    )
+    core = Tokenizer(models.BPE({token: i for i, token in enumerate([*specials, *alphabet])}, [], unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(

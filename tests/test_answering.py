@@ -48,9 +48,7 @@ def test_unaskable_questions_are_refused(answerer: Answerer, question: str) -> N
 
 
 def chances(**by_name: float) -> torch.Tensor:
-    return torch.tensor(
-        [by_name.get(name.replace(" ", "_").replace("/", ""), 0.1) for name in CLASSES[Task.REGION]]
-    )
+    return torch.tensor([by_name.get(name.replace(" ", "_").replace("/", ""), 0.1) for name in CLASSES[Task.REGION]])
 
 
 def test_regions_are_those_above_one_half() -> None:

@@ -25,6 +25,10 @@ class AtlasError(VoxmoeError):
     """An atlas is missing or does not lie in the space of the scan."""
 
 
+class MissingPackageError(VoxmoeError):
+    """A package that brings a needed file is not installed."""
+
+
 class DatasetError(VoxmoeError):
     """A dataset is missing, incomplete, or does not fit what is to be done with it."""
 

@@ -6,8 +6,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from voxmoe.errors import MissingPackageError
 
 
 @contextmanager
@@ -37,6 +40,19 @@ def write_json(path: Path, content: Any) -> None:
 def sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def packaged(package: str, file: str) -> Path:
+    """A file inside an installed package, which is found but not imported; raises `MissingPackageError`."""
+    spec = find_spec(package)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    path = Path(folders[0]) / file if folders else None
+    if path is None or not path.is_file():
+        raise MissingPackageError(
+            f"{file} is not there: the package {package}, which brings it, is missing or incomplete; "
+            f"pip install --force-reinstall {package}"
+        )
+    return path
 
 
 def home() -> Path:

@@ -131,9 +131,7 @@ def test_train_evaluate_and_ask(
     fails(voxmoe("ask", study), "no question")
 
 
-def test_a_broken_study_is_left_out_and_the_exit_code_says_so(
-    voxmoe: Run, cohort: Path, tmp_path: Path
-) -> None:
+def test_a_broken_study_is_left_out_and_the_exit_code_says_so(voxmoe: Run, cohort: Path, tmp_path: Path) -> None:
     for study in sorted(cohort.iterdir())[:2]:
         (tmp_path / "cohort" / study.name).mkdir(parents=True)
         for file in study.iterdir():

@@ -8,9 +8,9 @@ import pytest
 
 from voxmoe.errors import AtlasError
 from voxmoe.imaging.atlas import RegionMap, region_map
-from voxmoe.imaging.parcellations import LPBA40, PARCELLATIONS
+from voxmoe.imaging.parcellations import LPBA40, PARCELLATIONS, Parcellation
 from voxmoe.imaging.spaces import MNI152, SPACES, SRI24, Space
-from voxmoe.imaging.volume import Volume, read_raw
+from voxmoe.imaging.volume import Volume, read_raw, write_volume
 from voxmoe.vocabulary import REGIONS
 
 POINTS = {
@@ -79,8 +79,8 @@ def test_flipping_x_swaps_left_and_right() -> None:
     codes, mirrored = regions_of(MNI152).codes, region_map(flipped, space="MNI152").codes
     # Voxel i of the flipped grid lies at 91 - i, which is voxel 182 - i of the other.
     np.testing.assert_array_equal(mirrored[1:], codes[:0:-1])
-    assert set(np.unique(codes[:91]) % 2) - {0} == {1}
-    assert np.count_nonzero(mirrored[:91]) == np.count_nonzero(mirrored[:91] % 2 == 0) - np.count_nonzero(mirrored[:91] == 0)
+    assert {code % 2 for code in np.unique(codes[:91]).tolist() if code} == {1}
+    assert {code % 2 for code in np.unique(mirrored[:91]).tolist() if code} == {0}
 
 
 def test_a_shifted_grid_moves_the_regions_with_it() -> None:
@@ -94,7 +94,7 @@ def test_a_shifted_grid_moves_the_regions_with_it() -> None:
 def test_every_embedded_atlas_agrees_on_the_clear_points(atlas: str) -> None:
     regions = regions_of(MNI152, atlas)
     assert regions.atlas == atlas
-    for name in ("hippocampus", "thalamus", "cerebellar hemisphere", "insula", "occipital pole"):
+    for name in ("hippocampus", "thalamus", "cerebellar hemisphere", "insula", "precentral gyrus"):
         point, region = POINTS[name]
         assert at(regions, MNI152, point) == (region, "right")
 
@@ -107,10 +107,8 @@ def test_aal_has_no_brainstem() -> None:
 
 
 @pytest.mark.parametrize("parcellation", [*PARCELLATIONS.values(), LPBA40], ids=lambda known: known.name)
-def test_no_id_stands_for_two_regions(parcellation: object) -> None:
-    ids = [
-        number for ranges in parcellation.regions.values() for a, b in ranges for number in range(a, b + 1)
-    ]  # type: ignore[attr-defined]
+def test_no_id_stands_for_two_regions(parcellation: Parcellation) -> None:
+    ids = [number for ranges in parcellation.regions.values() for a, b in ranges for number in range(a, b + 1)]
     assert len(ids) == len(set(ids))
 
 
@@ -122,7 +120,7 @@ def test_an_unknown_grid_is_refused() -> None:
     assert str(error.value).endswith("register the scan to one of them, or name its space")
 
 
-def test_unknown_names(tmp_path: Path) -> None:
+def test_unknown_names() -> None:
     with pytest.raises(AtlasError, match="no atlas is called 'brodmann'; there are desikan-killiany, neuro"):
         region_map(SRI24.grid, "brodmann")
     with pytest.raises(AtlasError, match="no space is called 'talairach'; there are SRI24, MNI152"):
@@ -130,8 +128,6 @@ def test_unknown_names(tmp_path: Path) -> None:
 
 
 def test_a_file_of_labels_has_to_fit(tmp_path: Path) -> None:
-    from voxmoe.imaging.volume import write_volume
-
     write_volume(Volume(np.full((9, 9, 9), 21, np.uint8), np.eye(4)), tmp_path / "small.nii")
     with pytest.raises(AtlasError, match=r"small\.nii: lies in no known space"):
         region_map(SRI24.grid, str(tmp_path / "small.nii"))

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from conftest import make_study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from conftest import make_study
 from voxmoe.imaging.grid import Box, bounding_box, label_fractions, normalise, resample, to_grid
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume

@@ -9,6 +9,7 @@ from voxmoe.imaging.layouts import (
     candidate_profiles,
     find_studies,
     find_study,
+    mask_alone,
     profile_named,
     require_profile,
     study_from_paths,
@@ -161,8 +162,8 @@ def test_two_files_for_one_modality(endings: tuple[str, ...], tmp_path: Path) ->
 
 
 def test_two_masks_for_one_study(tmp_path: Path) -> None:
-    fill(tmp_path, "case", ["_t1.nii.gz", "_seg.nii.gz", "_mask.nii.gz"])
-    with pytest.raises(StudyError, match=r"case_mask\.nii\.gz and case_seg\.nii\.gz both claim to be the mask of case"):
+    fill(tmp_path, "case", ["_t1.nii.gz", "_seg.nii.gz", "_segm.nii.gz"])
+    with pytest.raises(StudyError, match=r"case_seg\.nii\.gz and case_segm\.nii\.gz both claim to be the mask of case"):
         find_studies(tmp_path)
 
 
@@ -191,9 +192,7 @@ def test_several_studies_where_one_is_meant(tmp_path: Path) -> None:
         ("BraTS-PED-00001-000", ("ped-2023", "ped-2024")),
     ],
 )
-def test_an_ambiguous_release_asks_for_the_profile(
-    study: str, candidates: tuple[str, str], tmp_path: Path
-) -> None:
+def test_an_ambiguous_release_asks_for_the_profile(study: str, candidates: tuple[str, str], tmp_path: Path) -> None:
     files = find_study(fill(tmp_path, study))
     assert candidate_profiles(study) == candidates
     with pytest.raises(LabelError) as error:
@@ -241,6 +240,22 @@ def test_a_study_given_file_by_file(tmp_path: Path) -> None:
         study_from_paths({})
 
 
+@pytest.mark.parametrize(
+    ("name", "study", "profile"),
+    [
+        ("BraTS-GLI-02078-103-seg.nii.gz", "BraTS-GLI-02078-103", "gli-2024"),
+        ("BraTS2021_00000_seg.nii", "BraTS2021_00000", "brats-2021"),
+        ("BraTS-MEN-RT-0000-1_gtv.nii.gz", "BraTS-MEN-RT-0000-1", "men-rt-2024"),
+        ("BraTS-MET-00002-000-seg.nii.gz", "BraTS-MET-00002-000", None),
+        ("mine.nii.gz", "mine", None),
+    ],
+)
+def test_a_mask_alone_tells_its_release_by_its_name(name: str, study: str, profile: str | None) -> None:
+    files = mask_alone(Path("folder") / name)
+    assert (files.id, files.mask, dict(files.images)) == (study, Path("folder") / name, {})
+    assert files.profile == (profile_named(profile) if profile else None)
+
+
 @pytest.mark.real
 def test_real_folders(real_data: Path) -> None:
     studies = {study.id: study for study in find_studies(real_data / "brats")}
@@ -251,3 +266,20 @@ def test_real_folders(real_data: Path) -> None:
     assert loaded.modalities == tuple(Modality)
     own = find_study(real_data / "own_scan")
     assert (own.id, own.mask, len(own.images)) == ("TCGA-DU-7294", None, 4)
+
+
+def test_linked_study_folders_are_found_and_loops_are_not_followed(tmp_path: Path) -> None:
+    real = tmp_path / "store" / "BraTS2021_00001"
+    real.mkdir(parents=True)
+    (real / "BraTS2021_00001_t1.nii.gz").touch()
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    (cohort / "BraTS2021_00001").symlink_to(real)
+    (cohort / "again").symlink_to(cohort)
+    assert [study.id for study in find_studies(cohort)] == ["BraTS2021_00001"]
+
+
+def test_a_brain_mask_is_not_a_segmentation(tmp_path: Path) -> None:
+    for name in ("BraTS2021_00001_t1.nii.gz", "BraTS2021_00001_brain_mask.nii.gz"):
+        (tmp_path / name).touch()
+    assert find_studies(tmp_path)[0].mask is None

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_study
 
+from conftest import make_study
 from voxmoe.errors import ImageError, LabelError, StudyError
 from voxmoe.imaging.study import Study, StudyFiles, check_labels, load_study
 from voxmoe.imaging.volume import Volume, write_volume

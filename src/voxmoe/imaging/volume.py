@@ -9,7 +9,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
 from jaxtyping import Float, Shaped, UInt8
 from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import (
@@ -22,6 +21,7 @@ from nibabel.orientations import (
 )
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
+from zlib_ng import gzip_ng, zlib_ng
 
 from voxmoe.errors import ImageError, LabelError
 from voxmoe.files import write_bytes
@@ -88,8 +88,8 @@ def _decompressed(path: Path) -> bytes:
     if not content.startswith(_GZIP_MAGIC):
         return content
     try:
-        return bytes(igzip.decompress(content))
-    except (EOFError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # its stub gives an instance
+        return bytes(gzip_ng.decompress(content))
+    except (EOFError, OSError, zlib_ng.error) as error:  # type: ignore[misc]  # its stub gives an instance
         raise ImageError(
             f"{path}: broken gzip stream ({error}); the file is truncated or damaged, copy or download it again"
         ) from None
@@ -193,7 +193,7 @@ def write_volume(volume: Volume, path: Path | str) -> None:
     image.header.set_xyzt_units("mm")
     content: bytes = image.to_bytes()
     if path.name.endswith(".gz"):
-        content = igzip.compress(content, compresslevel=2, mtime=0)
+        content = gzip_ng.compress(content, compresslevel=2, mtime=0)
     write_bytes(path, content)
 
 

@@ -66,7 +66,7 @@ class MpLLMConfig(PreTrainedConfig):
 class MpLLMOutput(ModelOutput):
     """What a forward pass gives. `losses` are the unweighted terms of equation (2)."""
 
-    loss: Float[Tensor, ""] | None = None
+    loss: Any = None  # a scalar; accelerate rebuilds outputs by giving all fields as one dictionary in the first
     logits: Float[Tensor, "B A V"] | None = None
     heads: dict[str, Float[Tensor, "B C"]] | None = None
     expert_weights: Float[Tensor, "B N"] | None = None

@@ -123,6 +123,16 @@ def _optimiser(model: MpLLM, fit: FitSettings) -> torch.optim.Optimizer:
     )
 
 
+def uses_bf16(fit: FitSettings) -> bool:
+    """Whether matrix products run in bf16: as the recipe says, else where the hardware is made for it."""
+    if fit.precision != "auto":
+        return fit.precision == "bf16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 class _Trainer(Trainer):
     """Trainer whose batches hold questions of about the same length, so that little is spent on padding."""
 
@@ -144,6 +154,7 @@ def _fit(model: MpLLM, processor: MpLLMProcessor, recipe: Recipe, rows: list[Row
         gradient_accumulation_steps=fit.accumulation,
         lr_scheduler_type="cosine",
         warmup_steps=round(fit.warmup * steps),
+        bf16=uses_bf16(recipe.fit),
         logging_steps=1,
         save_strategy="no",
         report_to=[],
@@ -201,6 +212,7 @@ def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> P
             "transformers": transformers.__version__,
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
+            "precision": "bf16" if uses_bf16(recipe.fit) else "fp32",
             "cores": os.cpu_count(),
             "recipe": recipe.model_dump(mode="json"),
             "dataset": _dataset_hash(recipe),

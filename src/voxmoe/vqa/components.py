@@ -54,7 +54,8 @@ class Components:
 
 def find_components(mask: Bool[np.ndarray, "X Y Z"], connectivity: int) -> Components:
     """Label the connected components of a mask that is not empty."""
-    labels = cc3d.connected_components(np.asfortranarray(mask), connectivity=connectivity)
+    # As bytes: cc3d 4.1 reserves too few labels for booleans on grids one voxel thick and then gives up.
+    labels = cc3d.connected_components(np.asfortranarray(mask).view(np.uint8), connectivity=connectivity)
     return Components(np.bincount(labels.ravel(order="K"))[1:].astype(np.int64), labels)
 
 

@@ -156,6 +156,10 @@ def split_patients(patients: Sequence[str], seed: int) -> dict[str, str]:
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A split without rows has no file: readers of Parquet stumble over empty ones."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
     with atomic_path(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
 
@@ -243,6 +247,11 @@ class Dataset:
     manifest: dict[str, Any]
 
     def rows(self, split: str) -> list[dict[str, Any]]:
+        """The rows of a split; none if it is empty."""
+        if split not in SPLITS:
+            raise DatasetError(f"no split is called {split!r}; there are {', '.join(SPLITS)}")
+        if not self.manifest["questions"][split]:
+            return []
         rows: list[dict[str, Any]] = pq.read_table(self.root / "data" / f"{split}.parquet").to_pylist()
         return rows
 
@@ -275,6 +284,6 @@ def open_dataset(root: Path | str) -> Dataset:
     except FileNotFoundError:
         raise DatasetError(f"{root}: no finished dataset here; make one with voxmoe build COHORT {root}") from None
     for split in SPLITS:
-        if not (root / "data" / f"{split}.parquet").is_file():
+        if manifest["questions"][split] and not (root / "data" / f"{split}.parquet").is_file():
             raise DatasetError(f"{root}: data/{split}.parquet is missing; build the dataset again")
     return Dataset(root, manifest)

@@ -5,8 +5,8 @@ from pathlib import Path
 from voxmoe.errors import AtlasError
 from voxmoe.imaging.atlas import RegionMap, region_map
 from voxmoe.imaging.layouts import find_study, mask_alone, require_profile
-from voxmoe.imaging.study import check_same_grid, load_mask, load_study
-from voxmoe.imaging.volume import Volume, read_image
+from voxmoe.imaging.study import check_same_grid, load_study
+from voxmoe.imaging.volume import Volume, read_image, read_mask
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.findings import Brain, Findings, find, measure_brain
 from voxmoe.vqa.protocol import Protocol, protocol_named
@@ -50,9 +50,10 @@ def measure(
         assert study.mask is not None
         mask, meaning, images = study.mask, files.profile, dict(study.images)
     else:
+        mask = read_mask(target)
         files = require_profile(mask_alone(target), profile)
         assert files.profile is not None
-        mask, meaning = load_mask(target, files.profile), files.profile
+        meaning = files.profile
     if t1 is not None:
         images[Modality.T1] = read_image(t1)
         check_same_grid(mask, images[Modality.T1])

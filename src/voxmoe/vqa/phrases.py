@@ -202,6 +202,12 @@ ASKING_ABOUT = (
     "please give an assessment of {}.",
     "I would like to know about {}.",
     "I need information about {}.",
+    "is there anything you can say about {}?",
+    "do you have any information about {}?",
+    "what is your view on {}?",
+    "could you discuss {}?",
+    "please share your view on {}.",
+    "I would like some advice on {}.",
 )
 ALSO = (
     "What can you say about {}?",

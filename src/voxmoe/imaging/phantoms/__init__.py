@@ -1,0 +1,11 @@
+"""Synthetic multiparametric brain MRI with known truth, in the layout of any BraTS release.
+
+(profile, seed, index) -> parameters -> a brain, lesions in it, their signal -> four modalities and a mask. The
+parameters are drawn first and recorded; everything after is a pure function of them, so a study's bytes depend on
+nothing else. World coordinates are mm in RAS; `mni` marks those of the template, all others are the SRI24 grid's.
+"""
+
+from voxmoe.imaging.phantoms.cohort import write_cohort
+from voxmoe.imaging.phantoms.phantom import Phantom, draw_phantom
+
+__all__ = ["Phantom", "draw_phantom", "write_cohort"]

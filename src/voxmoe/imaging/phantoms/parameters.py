@@ -1,0 +1,50 @@
+"""Everything that is drawn of a study, as a function of its profile, seed and index."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from voxmoe.imaging.phantoms.anatomy import Anatomy, draw_anatomy
+from voxmoe.imaging.phantoms.contrasts import Contrast, draw_contrast
+from voxmoe.imaging.phantoms.diseases import draw_foci
+from voxmoe.imaging.phantoms.draws import draw_seed, uniform
+from voxmoe.imaging.phantoms.foci import Focus
+from voxmoe.vocabulary import Modality, Profile
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a study is made from."""
+
+    anatomy: Anatomy
+    foci: tuple[Focus, ...]
+    caps: float
+    """Strength of bright caps along the ventricles that are no lesion, 0 to 1."""
+    spots: float
+    """The share of the deep white matter that small bright spots cover which are no lesion."""
+    dura: float
+    seed: int
+    modalities: Mapping[Modality, Contrast]
+
+    def to_json(self) -> Any:
+        """Plain JSON values, as they come back from a file."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def draw_parameters(profile: Profile, seed: int, index: int) -> Parameters:
+    """All parameters of study `index`; a pure function of its arguments."""
+    # the profile counts too: cohorts of two profiles must not share their brains
+    rng = np.random.default_rng(np.random.SeedSequence([seed, index, zlib.crc32(profile.name.encode())]))
+    return Parameters(
+        anatomy=draw_anatomy(rng),
+        foci=draw_foci(rng, profile),
+        caps=float(rng.beta(1.2, 1.8)),
+        spots=float(np.clip(rng.exponential(0.006), 0, 0.04)),
+        dura=uniform(rng, 0.0, 0.9),
+        seed=draw_seed(rng),
+        modalities={modality: draw_contrast(rng, modality) for modality in Modality},
+    )
