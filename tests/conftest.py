@@ -32,9 +32,8 @@ from voxmoe.vocabulary import Modality  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing in a test touches the user's cache unless it asks for the shared one."""
-    if "VOXMOE_TEST_HOME" not in os.environ:
-        monkeypatch.setenv("VOXMOE_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+    """Nothing in a test touches the user's cache; what is fetched is kept for the tests of this run."""
+    monkeypatch.setenv("VOXMOE_HOME", str(tmp_path_factory.getbasetemp() / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 

@@ -8,6 +8,8 @@ import torch
 from conftest import make_study
 from voxmoe.answering import Answerer, _regions
 from voxmoe.errors import QuestionError, WeightsError
+from voxmoe.imaging.layouts import find_study
+from voxmoe.imaging.study import Study, load_study
 from voxmoe.vocabulary import ABSENT, CLASSES, NO_REGION, NOT_ASKED, Modality, Task
 
 
@@ -62,3 +64,19 @@ def test_regions_are_those_above_one_half() -> None:
 def test_no_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such model folder"):
         Answerer.from_pretrained(tmp_path / "none")
+
+
+@pytest.mark.real
+def test_every_real_study_is_answered_with_and_without_a_modality(answerer: Answerer, real_data: Path) -> None:
+    folders = [*sorted((real_data / "brats").iterdir()), real_data / "own_scan"]
+    assert len(folders) == 8
+    for folder in folders:
+        study = load_study(find_study(folder))
+        assert study.modalities == tuple(Modality)
+        whole = answerer.ask(study, "How large is the Enhancing Tissue?")
+        for missing in Modality:
+            kept = {modality: volume for modality, volume in study.images.items() if modality is not missing}
+            answer = answerer.ask(Study(study.id, kept), "How large is the Enhancing Tissue?")
+            assert missing not in answer.modalities
+            assert answer.experts == whole.experts, "the experts are chosen by the question"
+            assert answer.categories[Task.VOLUME].probability != whole.categories[Task.VOLUME].probability

@@ -13,49 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voxmoe.errors import LabelError, StudyError
+from voxmoe.imaging.namings import ROLES, naming_of
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.vocabulary import PROFILES, PROFILES_BY_NAME, Modality, Profile
 
-MODALITY_SUFFIXES = {
-    Modality.T1: ("t1", "t1n", "t1w"),
-    Modality.T1GD: ("t1gd", "t1ce", "t1c", "t1post"),
-    Modality.T2: ("t2", "t2w"),
-    Modality.FLAIR: ("flair", "t2f", "fla", "t2flair"),
-}
-MASK_SUFFIXES = ("seg", "segm", "gtv")
-_ROLES: Mapping[str, Modality | None] = {
-    **{suffix: modality for modality, suffixes in MODALITY_SUFFIXES.items() for suffix in suffixes},
-    **dict.fromkeys(MASK_SUFFIXES),
-}
 _FILE_NAME = re.compile(r"(?:(?P<id>.+)[-_.])?(?P<suffix>[a-z0-9]+)\.nii(?:\.gz)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How a release names its studies: a pattern whose group `patient` ties time points together."""
-
-    pattern: re.Pattern[str]
-    profiles: tuple[str, ...]
-
-
-def _naming(pattern: str, *profiles: str) -> Naming:
-    return Naming(re.compile(pattern, re.IGNORECASE), profiles)
-
-
-NAMINGS = (
-    _naming(r"(?P<patient>Brats1[78]_.+_\d+)", "brats-2018"),
-    _naming(r"(?P<patient>BraTS19_.+_\d+)", "brats-2019"),
-    _naming(r"(?P<patient>BraTS20_(Training|Validation)_\d+)", "brats-2020"),
-    _naming(r"(?P<patient>BraTS2021_\d+)", "brats-2021"),
-    _naming(r"(?P<patient>BraTS-GLI-\d+)-0\d\d", "gli-2023"),
-    _naming(r"(?P<patient>BraTS-GLI-\d+)-1\d\d", "gli-2024"),
-    _naming(r"(?P<patient>BraTS-MET-\d+)-\d+", "met-2024", "met-2025"),
-    _naming(r"(?P<patient>BraTS-GoAT-\d+)", "goat-2024"),
-    _naming(r"(?P<patient>BraTS-PED-\d+)-\d+", "ped-2023", "ped-2024"),
-    _naming(r"(?P<patient>BraTS-SSA-\d+)-\d+", "ssa-2023"),
-    _naming(r"(?P<patient>BraTS-MEN-RT-\d+)-\d+", "men-rt-2024"),
-    _naming(r"(?P<patient>BraTS-MEN-\d+)-\d+", "men-2023"),
-)
 
 
 def profile_named(name: str) -> Profile:
@@ -69,16 +31,12 @@ def profile_named(name: str) -> Profile:
 
 def candidate_profiles(study_id: str) -> tuple[str, ...]:
     """The names of the profiles that a study of this name can have; empty if no release names its studies so."""
-    naming = _naming_of(study_id)
+    naming = naming_of(study_id)
     return naming.profiles if naming else ()
 
 
-def _naming_of(study_id: str) -> Naming | None:
-    return next((naming for naming in NAMINGS if naming.pattern.fullmatch(study_id)), None)
-
-
 def _patient_of(study_id: str) -> str:
-    naming = _naming_of(study_id)
+    naming = naming_of(study_id)
     match = naming.pattern.fullmatch(study_id) if naming else None
     return match["patient"] if match else study_id
 
@@ -96,11 +54,11 @@ def _groups_of(folder: Path, names: Iterable[str]) -> list[_Group]:
     groups: dict[str, _Group] = {}
     for name in sorted(names):
         match = _FILE_NAME.fullmatch(name)
-        if name.startswith(".") or not match or match["suffix"].lower() not in _ROLES:
+        if name.startswith(".") or not match or match["suffix"].lower() not in ROLES:
             continue
         study_id = match["id"] or folder.resolve().name
         group = groups.setdefault(study_id, _Group(study_id))
-        modality = _ROLES[match["suffix"].lower()]
+        modality = ROLES[match["suffix"].lower()]
         if modality is None:
             group.masks.append(folder / name)
         elif modality in group.images:
@@ -189,7 +147,7 @@ def study_from_paths(images: Mapping[Modality, Path], mask: Path | None = None) 
     if not images:
         raise StudyError(f"no image was given; at least one of {', '.join(Modality)} is needed")
     matches = [match for path in images.values() if (match := _FILE_NAME.fullmatch(path.name))]
-    prefixes = {match["id"] for match in matches if match["suffix"].lower() in _ROLES and match["id"]}
+    prefixes = {match["id"] for match in matches if match["suffix"].lower() in ROLES and match["id"]}
     study_id = prefixes.pop() if len(prefixes) == 1 else next(iter(images.values())).name.split(".")[0]
     return StudyFiles(study_id, _patient_of(study_id), dict(images), mask)
 

@@ -7,9 +7,9 @@ import pytest
 
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import find_studies
+from voxmoe.imaging.namings import naming_for
 from voxmoe.imaging.phantoms import cohort as module
 from voxmoe.imaging.phantoms import write_cohort
-from voxmoe.imaging.phantoms.names import study_id
 from voxmoe.imaging.study import check_labels, load_study
 from voxmoe.imaging.volume import Volume
 from voxmoe.vocabulary import PROFILES_BY_NAME
@@ -77,7 +77,8 @@ def test_interrupted_run_is_taken_up_again(cohort: Path, tmp_path: Path, monkeyp
     partial = hashes(tmp_path)
     assert partial.items() < hashes(cohort).items(), "what is there is whole"
     monkeypatch.undo()
-    kept = tmp_path / study_id(GLI, 0) / f"{study_id(GLI, 0)}-seg.nii.gz"
+    naming = naming_for(GLI)
+    kept = tmp_path / naming.study_id(0) / naming.mask_name(naming.study_id(0))
     age = kept.stat().st_mtime_ns
     write_cohort(tmp_path, 3, GLI, seed=11)
     assert hashes(tmp_path) == hashes(cohort)
@@ -85,7 +86,8 @@ def test_interrupted_run_is_taken_up_again(cohort: Path, tmp_path: Path, monkeyp
 
 
 def test_what_a_killed_process_left_is_cleared_away(cohort: Path, tmp_path: Path) -> None:
-    stray = tmp_path / study_id(GLI, 1) / f".{study_id(GLI, 1)}-seg.nii.gz.abc.tmp"
+    study = naming_for(GLI).study_id(1)
+    stray = tmp_path / study / f".{study}-seg.nii.gz.abc.tmp"
     stray.parent.mkdir()
     stray.write_bytes(b"half")
     write_cohort(tmp_path, 3, GLI, seed=11)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from voxmoe.imaging.layouts import candidate_profiles
+from voxmoe.imaging.namings import NAMINGS, naming_for
 from voxmoe.imaging.phantoms.diseases import draw_foci
-from voxmoe.imaging.phantoms.names import FILE_NAMES, study_id
 from voxmoe.imaging.phantoms.parameters import draw_parameters
 from voxmoe.imaging.phantoms.parts import PART_KEYS, Part, part_labels
 from voxmoe.vocabulary import PROFILES, PROFILES_BY_NAME, Modality, Profile
@@ -25,14 +25,14 @@ def test_each_profile_draws_and_names_its_own_studies(profile: Profile) -> None:
     drawn = [draw_parameters(profile, 1, index) for index in range(40)]
     assert all(parameters.modalities.keys() == set(Modality) for parameters in drawn)
     assert len({len(parameters.foci) for parameters in drawn}) > 1
-    assert profile.name in candidate_profiles(study_id(profile, 12))
+    assert profile.name in candidate_profiles(naming_for(profile).study_id(12))
     values = set(part_labels(profile).tolist())
     assert values <= {0, *profile.by_value}
     assert values >= set(profile.by_value), "a label that no part of a lesion can carry"
 
 
 def test_tables_hold_every_profile_and_part() -> None:
-    assert set(FILE_NAMES) == {profile.name for profile in PROFILES}
+    assert {name for naming in NAMINGS for name in naming.profiles} == {profile.name for profile in PROFILES}
     assert set(PART_KEYS) == set(Part)
 
 

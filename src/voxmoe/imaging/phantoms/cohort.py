@@ -9,7 +9,7 @@ import joblib
 
 from voxmoe import __version__
 from voxmoe.files import write_json
-from voxmoe.imaging.phantoms.names import image_name, mask_name, study_id
+from voxmoe.imaging.namings import naming_for
 from voxmoe.imaging.phantoms.parameters import draw_parameters
 from voxmoe.imaging.phantoms.phantom import draw_phantom
 from voxmoe.imaging.volume import write_volume
@@ -18,7 +18,8 @@ from voxmoe.vocabulary import Profile
 
 def _written_truth(folder: Path, profile: Profile, seed: int, index: int) -> Any | None:
     """The truth of a study that is already there, complete and with the same parameters."""
-    files = [mask_name(profile, folder.name), *(image_name(profile, folder.name, m) for m in profile.modalities)]
+    naming = naming_for(profile)
+    files = [naming.mask_name(folder.name), *(naming.image_name(folder.name, m) for m in profile.modalities)]
     try:
         truth = json.loads((folder / f"{folder.name}-truth.json").read_text())
         same = truth["parameters"] == draw_parameters(profile, seed, index).to_json()
@@ -30,16 +31,17 @@ def _written_truth(folder: Path, profile: Profile, seed: int, index: int) -> Any
 
 def _write_study(out: Path, profile: Profile, seed: int, index: int) -> Any:
     """Write a study unless it is there; its truth comes last and says that the study is complete."""
-    folder = out / study_id(profile, index)
+    naming = naming_for(profile)
+    folder = out / naming.study_id(index)
     if truth := _written_truth(folder, profile, seed, index):
         return truth
     for stray in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
         stray.unlink()
     phantom = draw_phantom(profile, seed, index)
     for modality, image in phantom.study.images.items():
-        write_volume(image, folder / image_name(profile, folder.name, modality))
+        write_volume(image, folder / naming.image_name(folder.name, modality))
     if phantom.study.mask is not None:
-        write_volume(phantom.study.mask, folder / mask_name(profile, folder.name))
+        write_volume(phantom.study.mask, folder / naming.mask_name(folder.name))
     write_json(folder / f"{folder.name}-truth.json", phantom.truth)
     return phantom.truth
 

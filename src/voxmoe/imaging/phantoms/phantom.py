@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from voxmoe import __version__
+from voxmoe.imaging.namings import naming_for
 from voxmoe.imaging.phantoms.acquisition import acquire
 from voxmoe.imaging.phantoms.brain import Brain, grow_brain
 from voxmoe.imaging.phantoms.foci import pushes
 from voxmoe.imaging.phantoms.geometry import Point
 from voxmoe.imaging.phantoms.lesions import grow_lesions
-from voxmoe.imaging.phantoms.names import study_id
 from voxmoe.imaging.phantoms.parameters import draw_parameters
 from voxmoe.imaging.phantoms.parts import Part, part_labels
 from voxmoe.imaging.phantoms.signal import make_scene
@@ -64,7 +64,7 @@ def draw_phantom(profile: Profile, seed: int, index: int) -> Phantom:
     lesions = grow_lesions(parameters.foci, brain, parameters.anatomy, cavities=bool(labels[Part.CAVITY]))
     mask = labels[lesions.parts] * brain.inside
     scene = make_scene(parameters, brain, lesions)
-    name = study_id(profile, index)
+    name = naming_for(profile).study_id(index)
 
     def volume(data: Shaped[np.ndarray, "X Y Z"], what: str) -> Volume:
         return Volume(data, SRI24.affine, f"{name} {what}", SRI24.axes)
