@@ -110,10 +110,11 @@ def evaluate(
         raise DatasetError(f"{data}: its split {split} is empty; build it from more patients")
     truth = truth_of(rows)
     methods = {"majority class": _scored(majority_class(dataset.rows("train"), len(rows)), truth)}
-    for name, where in (("text-only", text_only), ("mpLLM", place)):
+    for where in (text_only, place):
         if where is not None:
             model, processor = _load(where)
             check_fits(model, dataset)
+            name = "text-only" if model.settings.vision is None else "mpLLM"
             features = _features(model, dataset, rows, report)
             methods[name] = _scored(predict(model, processor, rows, features, report), truth)
     return {

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 from pydantic import NonNegativeInt, model_validator
 from torch import Tensor, nn
 
+from voxmoe.model.standardise import Standardise
 from voxmoe.settings import Settings
 
 
@@ -157,6 +158,7 @@ class PromptRouter(nn.Module):
 
     def __init__(self, settings: ExpertSettings, width: int) -> None:
         super().__init__()
+        self.standardise = Standardise(width)
         self.fixed = nn.Parameter(torch.zeros(settings.count)) if settings.weights == "fixed" else None
         self.layers = (
             None
@@ -172,5 +174,5 @@ class PromptRouter(nn.Module):
         if self.layers is None:
             assert self.fixed is not None
             return self.fixed.softmax(dim=0).expand(len(prompt), -1)
-        weights: Tensor = self.layers(prompt).softmax(dim=-1)
+        weights: Tensor = self.layers(self.standardise(prompt)).softmax(dim=-1)
         return weights

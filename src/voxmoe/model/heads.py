@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from voxmoe.model.standardise import Standardise
 from voxmoe.settings import Settings
 from voxmoe.vocabulary import CLASSES, EXCLUSIVE_TASKS, Task
 
@@ -32,10 +33,12 @@ class TaskHeads(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.standardise = Standardise(width)
         self.linear = nn.ModuleDict({name: nn.Linear(width, size) for name, size in SIZES.items()})
 
     def forward(self, hidden: Float[Tensor, "B O"]) -> dict[str, Float[Tensor, "B A"]]:
-        return {name: layer(hidden) for name, layer in self.linear.items()}
+        standardised = self.standardise(hidden)
+        return {name: layer(standardised) for name, layer in self.linear.items()}
 
 
 def head_losses(

@@ -9,7 +9,7 @@ answer token, S = 1 + T + Q + A, O language-model width, V vocabulary.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,10 +128,27 @@ class MpLLM(PreTrainedModel):
 
         No gradient flows through that pass: the router learns, the language model learns from the answers.
         """
-        with torch.no_grad():
-            hidden = self._decode(self._embed(question_ids), question_mask)[:, -1]
-        weights: Tensor = self.router(hidden)
+        weights: Tensor = self.router(self._prompt_hidden(question_ids, question_mask))
         return weights
+
+    @torch.no_grad()
+    def _prompt_hidden(
+        self, question_ids: Int[Tensor, "B Q"], question_mask: Int[Tensor, "B Q"]
+    ) -> Float[Tensor, "B O"]:
+        return self._decode(self._embed(question_ids), question_mask)[:, -1]
+
+    @torch.no_grad()
+    def calibrate(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Measure what the router and the heads read on a sample of batches, and standardise it from now on."""
+        if self.settings.vision is not None:
+            prompts = [self._prompt_hidden(batch["question_ids"], batch["question_mask"]) for batch in batches]
+            self.router.standardise.measure(torch.cat(prompts))
+        ends = []
+        for batch in batches:
+            features = self._features(*(batch.get(name) for name in ("images", "tokens", "cls", "present")))
+            embeds, mask, _ = self._prompt(batch["question_ids"], batch["question_mask"], features)
+            ends.append(self._decode(embeds, mask)[:, -1])
+        self.heads.standardise.measure(torch.cat(ends))
 
     # ---------------------------------------------------------------- sequence
 

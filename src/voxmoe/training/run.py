@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,10 @@ from voxmoe.training.recipe import FitSettings, Recipe
 from voxmoe.training.samples import Collator, LengthSampler, Row, Rows
 from voxmoe.training.studies import read_studies, study_files
 from voxmoe.vqa.dataset import Dataset, open_dataset
+
+CALIBRATION = 128
+"""Training questions by which router and heads are calibrated."""
+CALIBRATION_BATCH = 16
 
 Report = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done, and how much there is."""
@@ -133,17 +137,35 @@ def uses_bf16(fit: FitSettings) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def _lengths(rows: Sequence[Row]) -> list[int]:
+    return [len(row["question"]) + len(row["answer"]) for row in rows]
+
+
 class _Trainer(Trainer):
     """Trainer whose batches hold questions of about the same length, so that little is spent on padding."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
-        rows = self.train_dataset.rows
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LengthSampler([len(row["question"]) + len(row["answer"]) for row in rows], batch, self.args.seed)
+        return LengthSampler(_lengths(self.train_dataset.rows), batch, self.args.seed)
+
+
+def _calibrate(model: MpLLM, collate: Collator, rows: list[Row], recipe: Recipe, report: Report) -> None:
+    """Let router and heads standardise what they read, by a sample of the training questions."""
+    report("calibrating", 0, 1)
+    order = list(LengthSampler(_lengths(rows), CALIBRATION_BATCH, recipe.seed))[:CALIBRATION]
+    batches = [
+        collate([rows[index] for index in order[start : start + CALIBRATION_BATCH]])
+        for start in range(0, len(order), CALIBRATION_BATCH)
+    ]
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.fit)):
+        model.eval().calibrate(batches)
+    report("calibrating", 1, 1)
 
 
 def _fit(model: MpLLM, processor: MpLLMProcessor, recipe: Recipe, rows: list[Row], seen: _Seen, report: Report) -> None:
     fit = recipe.fit
+    collate = Collator(processor, seen.features, fit.modality_dropout, recipe.seed)
+    _calibrate(model, collate, rows, recipe, report)
     steps_an_epoch = -(-len(rows) // (fit.batch_size * fit.accumulation))
     steps = fit.max_steps if fit.max_steps > 0 else int(fit.epochs * steps_an_epoch)
     arguments = TrainingArguments(
@@ -168,7 +190,7 @@ def _fit(model: MpLLM, processor: MpLLMProcessor, recipe: Recipe, rows: list[Row
         model=model,
         args=arguments,
         train_dataset=Rows(rows),
-        data_collator=Collator(processor, seen.features, fit.modality_dropout, recipe.seed),
+        data_collator=collate,
         optimizers=(
             optimiser,
             transformers.get_cosine_schedule_with_warmup(optimiser, arguments.warmup_steps, steps),
