@@ -18,6 +18,7 @@ _ROOMS = (
     "model.mpllm",
     "training",
     "evaluation",
+    "bench",
 )
 # model.processing is left out: transformers reads the argument names of a processor's __init__ from its bytecode.
 install_import_hook([f"voxmoe.{room}" for room in _ROOMS], "beartype.beartype")

@@ -26,7 +26,11 @@ class AtlasError(VoxmoeError):
 
 
 class MissingPackageError(VoxmoeError):
-    """A package that brings a needed file is not installed."""
+    """A package that something needs is not installed."""
+
+
+class ClusterError(VoxmoeError):
+    """A cluster does not answer, has no workers, or runs another version."""
 
 
 class DatasetError(VoxmoeError):
@@ -35,6 +39,10 @@ class DatasetError(VoxmoeError):
 
 class QuestionError(VoxmoeError):
     """A question cannot be asked as it stands."""
+
+
+class BenchError(VoxmoeError):
+    """A benchmark is unknown, or the two things that it compares do not agree."""
 
 
 class RecipeError(VoxmoeError):

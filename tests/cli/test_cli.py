@@ -144,6 +144,28 @@ def test_a_broken_study_is_left_out_and_the_exit_code_says_so(voxmoe: Run, cohor
     assert code == 1
     assert "BraTS-GLI-00000-100" in out
     assert "truncated" in out
+    strict = voxmoe("build", tmp_path / "cohort", tmp_path / "strict", "--jobs", "1", "--strict")
+    fails(strict, "study BraTS-GLI-00000-100 cannot be used", "truncated")
+    fails(
+        voxmoe("build", tmp_path / "cohort", tmp_path / "there", "--cluster", "nowhere"), "no Dask scheduler", "tcp://"
+    )
+
+
+def test_progress_tells_the_rate_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from voxmoe.cli import show
+
+    now = iter([100.0, 100.0, 110.0])
+    monkeypatch.setattr(show, "monotonic", lambda: next(now))
+    monkeypatch.setattr(show, "err", show.Console(stderr=True, width=100))
+    with show.Progress() as progress:
+        for done in (40, 60):  # 40 were kept from an earlier run
+            progress.report("measuring studies", done, 100)
+    assert capsys.readouterr().err.splitlines() == [
+        "measuring studies: 40/100",
+        "measuring studies: 60/100, 2.0/s, 0:00:20 left",
+    ]
 
 
 def test_bad_input_gives_one_clear_error(voxmoe: Run, tmp_path: Path) -> None:

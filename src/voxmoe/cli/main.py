@@ -1,7 +1,8 @@
 """The command `voxmoe`: arguments in, one call into the package, its result printed.
 
 Everything heavy is imported inside the commands, so that help is instant. Progress goes to standard error, results to
-standard output. Exit codes: 0 done, 1 done but something was skipped, 2 the input has to be mended, 130 interrupted.
+standard output. Exit codes: 0 done, 1 done but something was skipped (or, by `audit`, found), 2 the input has to be
+mended, 130 interrupted.
 """
 
 import os
@@ -37,6 +38,7 @@ AtlasOption = Annotated[
     typer.Option("--atlas", help="Region atlas: a name, or a file of LPBA40 labels. Default: the protocol's."),
 ]
 SKIPPED = 1
+LEAKAGE = 1
 
 
 @app.command()
@@ -94,13 +96,21 @@ def build(
     atlas: AtlasOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of questions and splits.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
+    cluster: Annotated[
+        str | None, typer.Option(help="A Dask scheduler's address; its workers do what --jobs would do here.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End at a study that cannot be used.")] = False,
     json: Json = False,
 ) -> None:
-    """Build the question-answer dataset of a cohort. Exit code 1 if studies had to be left out."""
+    """Build the question-answer dataset of a cohort. Exit code 1 if studies had to be left out.
+
+    A build that was interrupted goes on where it was.
+    """
     from dataclasses import asdict
 
     from voxmoe.cli import show
-    from voxmoe.vqa.dataset import build_dataset
+    from voxmoe.vqa.card import write_card
+    from voxmoe.vqa.dataset import build_dataset, open_dataset
     from voxmoe.vqa.protocol import protocol_named
 
     with show.Progress() as progress:
@@ -112,11 +122,52 @@ def build(
             atlas=atlas,
             seed=seed,
             jobs=jobs,
+            cluster=cluster,
+            strict=strict,
             progress=progress.of("measuring studies"),
         )
+    write_card(open_dataset(out))
     show.result({**asdict(report), "out": str(out)}, show.build, json)
     if report.skipped:
         raise typer.Exit(SKIPPED)
+
+
+@app.command()
+def stats(
+    dataset: Annotated[Path, typer.Argument(help="A dataset that `build` wrote.")],
+    json: Json = False,
+) -> None:
+    """Counts, examples and frequencies of a dataset, beside those of the paper's datasets."""
+    from voxmoe.cli import show
+    from voxmoe.vqa.dataset import open_dataset
+    from voxmoe.vqa.statistics import statistics
+
+    show.result(statistics(open_dataset(dataset)), show.statistics, json)
+
+
+@app.command()
+def audit(
+    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET..", help="Datasets that `build` wrote.")],
+    jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
+    json: Json = False,
+) -> None:
+    """Look for leakage: the same patient, file or scan in two splits or two datasets.
+
+    Exit code 0 if there is none, 1 if there is, 2 if something cannot be read. Scans are known again after
+    re-compression, in other axis orders and intensities, and with noise. Their fingerprints are kept in
+    DATASET/meta/fingerprints.json.
+    """
+    from voxmoe.cli import show
+    from voxmoe.vqa.audit import audit as run_audit
+    from voxmoe.vqa.dataset import open_dataset
+
+    with show.Progress() as progress:
+        found = run_audit(
+            [open_dataset(dataset) for dataset in datasets], jobs=jobs, progress=progress.of("fingerprinting images")
+        )
+    show.result(found.to_json(), show.audit, json)
+    if found.leaks:
+        raise typer.Exit(LEAKAGE)
 
 
 @app.command()
@@ -203,6 +254,18 @@ def ask(
             progress.report("answering", number, len(questions))
             answers.append(answerer.ask(study, question).to_json())
     show.result(answers if len(answers) > 1 else answers[0], show.answers, json)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="What to time: findings or reading.")],
+    json: Json = False,
+) -> None:
+    """Time a part of VoxMoE and the ordinary way of doing the same, in turn, on the same data."""
+    from voxmoe.bench import bench_named
+    from voxmoe.cli import show
+
+    show.result(bench_named(name)(), show.bench, json)
 
 
 def _study(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "Study":

@@ -3,13 +3,24 @@
 import json
 import sys
 from collections.abc import Callable
+from datetime import timedelta
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
+from rich.progress import Task as RichTask
 from rich.table import Table
+from rich.text import Text
 
 from voxmoe.vocabulary import ABSENT, NO_REGION, NOT_ASKED, Task
 
@@ -22,6 +33,17 @@ err = Console(highlight=False, soft_wrap=True, width=None if sys.stderr.isatty()
 _QUIET_STEPS = 10
 
 
+def _rate(per_second: float) -> str:
+    return f"{per_second:.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s each"
+
+
+class _RateColumn(ProgressColumn):
+    """How many are done in a second, or how long one takes."""
+
+    def render(self, task: RichTask) -> Text:
+        return Text(_rate(task.speed) if task.speed else "")
+
+
 class Progress:
     """A bar for each stage; where standard error is no terminal, a line now and then."""
 
@@ -30,6 +52,7 @@ class Progress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            _RateColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=err,
@@ -38,6 +61,8 @@ class Progress:
         self.task: Any = None
         self.stage = ""
         self.printed = -1
+        self.began = (0, 0.0)
+        """What was done when the stage began (of a build that goes on, not nothing), and when that was."""
 
     def __enter__(self) -> "Progress":
         if err.is_terminal:
@@ -57,7 +82,7 @@ class Progress:
         """Show how much of a stage is done; the words before " (" name the stage."""
         name = stage.split(" (", maxsplit=1)[0]
         if name != self.stage:
-            self.stage, self.printed = name, -1
+            self.stage, self.printed, self.began = name, -1, (done, monotonic())
             if self.task is not None:
                 self.bars.remove_task(self.task)
             self.task = self.bars.add_task(stage, total=total)
@@ -66,7 +91,16 @@ class Progress:
             tenth = done * _QUIET_STEPS // total
             if tenth > self.printed:
                 self.printed = tenth
-                err.print(f"{stage}: {done}/{total}", style=None)
+                err.print(f"{stage}: {done}/{total}{self._pace(done, total)}", style=None)
+
+    def _pace(self, done: int, total: int) -> str:
+        """Rate and time left, once something was done."""
+        first, since = self.began
+        seconds = monotonic() - since
+        if not first < done < total or not seconds:
+            return ""
+        rate = (done - first) / seconds
+        return f", {_rate(rate)}, {timedelta(seconds=round((total - done) / rate))} left"
 
 
 def note(text: str) -> None:
@@ -134,6 +168,74 @@ def build(report: dict[str, Any]) -> None:
             out.print(f"  {study}: {reason}")
 
 
+_COUNTS = ("questions", "studies", "unique_questions", "unique_answers")
+
+
+def _columns(title: str, names: list[str]) -> Table:
+    """A table with a column of words and then columns of numbers."""
+    table = Table(box=None, pad_edge=False, title=f"\n{title}", title_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    return table
+
+
+def statistics(found: dict[str, Any]) -> None:
+    paper = found["paper"]
+    theirs = [f"paper's {told['name']}" for told in paper]
+    out.print(f"profile {', '.join(found['profiles'])}   protocol {found['protocol']}   {found['patients']:,} patients")
+    table = _columns("counts (paper: Table 1)", ["this dataset", *theirs])
+    for name in _COUNTS:
+        table.add_row(name.replace("_", " "), f"{found[name]:,}", *(f"{told[name]:,}" for told in paper))
+    for split, own in found["splits"].items():
+        cells = [f"{told['splits'][split]:,}" for told in paper]
+        table.add_row(f"questions, {split}", f"{own['questions']:,}", *cells)
+    out.print(table)
+    tables = ", ".join(str(told["table"]) for told in paper)
+    table = _columns(
+        f'percent of all questions (paper: Table {tables}, "Unspecified" for "not asked")', ["this dataset", *theirs]
+    )
+    for task, classes in found["frequencies"].items():
+        table.add_row(task)
+        for name, percent in classes.items():
+            cells = [_number(told["frequencies"][task].get(name), ".1f") for told in paper]
+            table.add_row(f"  {name}", f"{percent:.1f}", *cells)
+    out.print(table)
+    table = _columns("questions", [*found["splits"], "all"])
+    for group in ("kinds", "labels", "types", "topics"):
+        table.add_row(group)
+        for name, count in found[group].items():
+            cells = [f"{own[group].get(name, 0):,}" for own in found["splits"].values()]
+            table.add_row(f"  {name}", *cells, f"{count:,}")
+    out.print(table)
+    out.print("\nexamples (paper: Table 5)")
+    for kind, example in found["examples"].items():
+        out.print(f"{kind}, {example['id']}")
+        out.print(f"  Q  {example['question']}")
+        out.print(f"  A  {example['answer']}")
+
+
+def _pairs(matches: list[dict[str, Any]]) -> None:
+    for match in matches:
+        ends = [f"{end['study']} ({end['split']} of {end['dataset']})" for end in (match["first"], match["second"])]
+        shared = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in match["shared"].items())
+        alike = "" if match["similarity"] is None else f", similarity {match['similarity']:.3f}"
+        out.print(f"  {' and '.join(ends)}: {shared}{alike}")
+
+
+def audit(found: dict[str, Any]) -> None:
+    studies = ", ".join(f"{count:,} studies of {dataset}" for dataset, count in found["studies"].items())
+    out.print(f"compared {studies}: {found['images']:,} images")
+    if found["duplicates"]:
+        out.print(f"{len(found['duplicates'])} pairs within one split (no leak, but they count twice):")
+        _pairs(found["duplicates"])
+    if found["leaks"]:
+        out.print(f"{len(found['leaks'])} pairs across splits or datasets:")
+        _pairs(found["leaks"])
+    else:
+        out.print("no leakage found")
+
+
 def evaluation(results: dict[str, Any]) -> None:
     out.print(
         f"{results['split']} split: {results['questions']} questions about {results['studies']} studies of "
@@ -176,6 +278,15 @@ def _answer(answer: dict[str, Any]) -> None:
     out.print(
         f"   out of scope: {scope['probability']:.0%}   experts {experts}   from {', '.join(answer['modalities'])}   "
         f"{answer['seconds']:.1f} s"
+    )
+
+
+def bench(result: dict[str, Any]) -> None:
+    low, high = result["ratio_range"]
+    out.print(
+        f"{result['name']}: {result['ratio']:.1f} times as fast ({low:.1f} to {high:.1f}; median of {result['cases']} "
+        f"cases, {result['runs']} runs each, {result['data']}): {1000 * result['ours_s']:.1f} ms against "
+        f"{1000 * result['reference_s']:.1f} ms a case"
     )
 
 

@@ -32,14 +32,18 @@ class Box:
         return x, y, z
 
 
-def bounding_box(mask: Bool[np.ndarray, "X Y Z"]) -> Box:
-    """The smallest box that holds every true voxel; the whole grid if there is none."""
-    bounds = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        hits = np.flatnonzero(mask.any(axis=others))
-        bounds.append((int(hits[0]), int(hits[-1]) + 1) if hits.size else (0, mask.shape[axis]))
-    (x0, x1), (y0, y1), (z0, z1) = bounds
+def _bounds(occupied: Bool[np.ndarray, " N"]) -> tuple[int, int]:
+    hits = np.flatnonzero(occupied)
+    return (int(hits[0]), int(hits[-1]) + 1) if hits.size else (0, occupied.size)
+
+
+def bounding_box(mask: Shaped[np.ndarray, "X Y Z"]) -> Box:
+    """The smallest box that holds every voxel that is not zero (bool or whole numbers); the whole grid if there is
+    none."""
+    plane = np.bitwise_or.reduce(mask, axis=2)
+    x0, x1 = _bounds(plane.any(axis=1))
+    y0, y1 = _bounds(plane.any(axis=0))
+    z0, z1 = _bounds(np.any(mask[x0:x1, y0:y1], axis=(0, 1)))
     return Box((x0, y0, z0), (x1, y1, z1))
 
 

@@ -1,8 +1,9 @@
 """Connected components of a binary mask and their geometry in mm (mpLLM, Appendix A).
 
-No mesh is built: the area of the marching-cubes surface at 0.5 is a sum over 2x2x2 neighbourhoods, each of which
-contributes what its 8 corners alone determine; a table of the 256 contributions, made once a spacing with scikit-
-image, replaces the mesh. The convex hull needs only the first and last voxel of each line along x.
+No mesh is built and no voxel is listed. The area of the marching-cubes surface at 0.5 is a sum over 2x2x2
+neighbourhoods, each of which contributes what its 8 corners alone determine: a table of the 256 contributions, made
+once a spacing with scikit-image, replaces the mesh. Moments are sums over runs, the unbroken lines of voxels along x,
+in closed form; the convex hull needs only those ends of runs that no chord between two others passes.
 """
 
 from dataclasses import dataclass
@@ -11,16 +12,19 @@ from itertools import product
 
 import cc3d
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, Shaped
+from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import marching_cubes, mesh_surface_area
 
 from voxmoe.imaging.grid import bounding_box
+from voxmoe.imaging.volume import byte_counts
 
 Spacing = tuple[float, float, float]
 _CORNERS = tuple(product((0, 1), repeat=3))
 _COLLINEAR = 1e-9
 """A second eigenvalue below this share of the first is zero but for rounding."""
+_COPLANAR = 1e-13
+"""The same for the third, which one voxel beside a plane of a million still exceeds."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,17 @@ class Components:
 
 def find_components(mask: Bool[np.ndarray, "X Y Z"], connectivity: int) -> Components:
     """Label the connected components of a mask that is not empty."""
-    # As bytes: cc3d 4.1 reserves too few labels for booleans on grids one voxel thick and then gives up.
+    # As bytes: cc3d 4.1 reserves too few labels for booleans on small or thin grids and then gives up.
     labels = cc3d.connected_components(np.asfortranarray(mask).view(np.uint8), connectivity=connectivity)
     return Components(np.bincount(labels.ravel(order="K"))[1:].astype(np.int64), labels)
+
+
+def _padded(labels: Shaped[np.ndarray, "X Y Z"]) -> Shaped[np.ndarray, "X2 Y2 Z2"]:
+    """One empty voxel more on each side, x fastest in memory."""
+    x, y, z = labels.shape
+    padded = np.zeros((x + 2, y + 2, z + 2), labels.dtype, order="F")
+    padded[1:-1, 1:-1, 1:-1] = labels
+    return padded
 
 
 @lru_cache(maxsize=16)
@@ -70,34 +82,32 @@ def _area_table(spacing: Spacing) -> Float64[np.ndarray, "256"]:
     return areas
 
 
-def _corner_codes(filled: Bool[np.ndarray, "X Y Z"]) -> Shaped[np.ndarray, "X1 Y1 Z1"]:
-    """For each 2x2x2 cell of the zero-padded mask, which of its corners are filled, as 8 bits in the order of
-    _CORNERS."""
-    bits = np.pad(filled, 1).view(np.uint8)
-    pairs = bits[:-1] << 4 | bits[1:]
-    squares = pairs[:, :-1] << 2 | pairs[:, 1:]
-    cubes = squares[:, :, :-1] << 1 | squares[:, :, 1:]
-    codes: np.ndarray = _REVERSED_BITS[cubes]
+def _corner_codes(filled: UInt8[np.ndarray, "X2 Y2 Z2"]) -> UInt8[np.ndarray, " K"]:
+    """For each 2x2x2 cell of a padded grid of 0 and 1, which of its corners are filled, as 8 bits in the order of
+    _CORNERS; flat in memory order. The cells that wrap around an edge of the grid lie in its padding and are empty."""
+    x_size, y_size, _ = filled.shape
+    codes = filled.ravel(order="F")
+    for step, weight in ((x_size * y_size, 2), (x_size, 4), (1, 16)):
+        codes = codes[:-step] + weight * codes[step:]
     return codes
 
 
-_REVERSED_BITS = np.array([int(f"{code:08b}"[::-1], 2) for code in range(256)], dtype=np.uint8)
-
-
-def _surfaces(labels: Shaped[np.ndarray, "X Y Z"], count: int, spacing: Spacing) -> Float64[np.ndarray, " C"]:
+def _surfaces(
+    padded: Shaped[np.ndarray, "X2 Y2 Z2"], filled: UInt8[np.ndarray, "X2 Y2 Z2"], count: int, spacing: Spacing
+) -> Float64[np.ndarray, " C"]:
     """Surface area in mm2 of each component, each as if it stood alone on an empty grid."""
     table = _area_table(spacing)
-    codes = _corner_codes(labels != 0)
+    codes = _corner_codes(filled)
     if count == 1:
-        return np.array([np.bincount(codes.ravel(), minlength=256) @ table])
-    cells = np.nonzero(table[codes])
-    padded = np.pad(labels, 1)
-    corners = np.stack([padded[cells[0] + i, cells[1] + j, cells[2] + k] for i, j, k in _CORNERS])  # 8 K
+        return np.array([byte_counts(codes) @ table])
+    x_size, y_size, _ = padded.shape
+    cells, flat = np.flatnonzero(table[codes]), padded.ravel(order="F")
+    corners = np.stack([flat[cells + i + x_size * (j + y_size * k)] for i, j, k in _CORNERS])  # 8 K
     areas = np.zeros(count + 1)
     # With fewer than 26 neighbours one cell can hold several components: each sees only its own corners.
     for corner in range(8):
         owner = corners[corner]
-        first = (owner != 0) & ~(corners[:corner] == owner).any(axis=0)
+        first = np.flatnonzero((owner != 0) & ~(corners[:corner] == owner).any(axis=0))
         own = (corners[:, first] == owner[first]).astype(np.uint8)
         code = np.bitwise_or.reduce(own << np.arange(8, dtype=np.uint8)[:, None], axis=0)
         areas += np.bincount(owner[first], weights=table[code], minlength=count + 1)
@@ -105,79 +115,120 @@ def _surfaces(labels: Shaped[np.ndarray, "X Y Z"], count: int, spacing: Spacing)
 
 
 @dataclass(frozen=True)
-class _Voxels:
-    """The voxels of all components, sorted by component and, within one, in memory order along x."""
+class _Runs:
+    """Unbroken lines of voxels along x: the first and last x of each and its y and z, in memory order."""
 
-    points: Float64[np.ndarray, "N 3"]
-    ends: Bool[np.ndarray, " N"]
-    """Whether the voxel is the first or last of its component on its line along x."""
-    starts: Int64[np.ndarray, " C1"]
+    first: Int64[np.ndarray, " R"]
+    last: Int64[np.ndarray, " R"]
+    y: Int64[np.ndarray, " R"]
+    z: Int64[np.ndarray, " R"]
+
+    def __getitem__(self, part: slice) -> "_Runs":
+        return _Runs(self.first[part], self.last[part], self.y[part], self.z[part])
 
 
-def _voxels(labels: Shaped[np.ndarray, "X Y Z"], count: int, spacing: Spacing) -> _Voxels:
-    flat = labels.ravel(order="F")
-    index = np.flatnonzero(flat)
-    owner = flat[index]
+def _runs(
+    padded: Shaped[np.ndarray, "X2 Y2 Z2"], filled: UInt8[np.ndarray, "X2 Y2 Z2"], count: int
+) -> tuple[_Runs, Int64[np.ndarray, " C"]]:
+    """The runs of all components, component by component, and where each component's begin."""
+    # Neighbours along x are of one component whatever the connectivity, so a run ends where the filling does.
+    flat = filled.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    begin, end = edges[::2], edges[1::2]
+    starts = np.zeros(1, np.int64)
     if count > 1:
+        owner = padded.ravel(order="F")[begin]
         order = np.argsort(owner, kind="stable")
-        index, owner = index[order], owner[order]
-    line, x = np.divmod(index, labels.shape[0])
-    z, y = np.divmod(line, labels.shape[1])
-    new = np.ones(index.size + 1, dtype=bool)
-    new[1:-1] = (line[1:] != line[:-1]) | (owner[1:] != owner[:-1])
-    starts = np.searchsorted(owner, np.arange(1, count + 2)).astype(np.int64)
-    return _Voxels(np.stack([x, y, z], axis=1) * np.asarray(spacing), new[:-1] | new[1:], starts)
+        begin, end = begin[order], end[order]
+        starts = np.searchsorted(owner[order], np.arange(1, count + 1)).astype(np.int64)
+    x_size, y_size, _ = filled.shape
+    line, x = np.divmod(begin, x_size)
+    z, y = np.divmod(line, y_size)
+    return _Runs(x, x + (end - begin) - 1, y, z), starts
 
 
-def _axis_ratios(points: Float64[np.ndarray, "N 3"]) -> tuple[float, float]:
+def _moments(
+    runs: _Runs, starts: Int64[np.ndarray, " C"], spacing: Spacing
+) -> tuple[Float64[np.ndarray, " C"], Float64[np.ndarray, "C 3 3"]]:
+    """Number of voxels and covariance of their places in mm2, for each component."""
+    n = (runs.last - runs.first + 1).astype(np.float64)
+    x, y, z = (runs.first + runs.last) / 2, runs.y, runs.z
+    nx, ny, nz = n * x, n * y, n * z
+    squares = nx * x + n * (n * n - 1) / 12  # the sum of x^2 over a run
+    terms = np.stack([n, nx, ny, nz, squares, nx * y, nx * z, ny * y, ny * z, nz * z])
+    voxels, *sums = np.add.reduceat(terms, starts, axis=1)
+    first, second = np.array(sums[:3]), np.array([sums[i] for i in (3, 4, 5, 4, 6, 7, 5, 7, 8)]).reshape(3, 3, -1)
+    covariance = (voxels * second - first * first[:, None]) / voxels**2
+    return voxels, covariance.transpose(2, 0, 1) * np.outer(spacing, spacing)
+
+
+def _axis_ratios(
+    voxels: Float64[np.ndarray, " C"], covariance: Float64[np.ndarray, "C 3 3"]
+) -> tuple[Float64[np.ndarray, " C"], Float64[np.ndarray, " C"]]:
     """Elongation and flatness from the principal axes; 0 where fewer than three voxels or a line leave them
     undefined."""
-    if len(points) < 3:
-        return 0.0, 0.0
-    centred = points - points.mean(axis=0)
-    third, second, first = np.clip(np.linalg.eigvalsh(centred.T @ centred / len(points)), 0, None)
-    if second <= _COLLINEAR * first:
-        return 0.0, 0.0
-    return float(np.sqrt(first / second)), float(np.sqrt(third / second))
+    third, second, first = np.linalg.eigvalsh(covariance).T
+    defined = (voxels >= 3) & (second > _COLLINEAR * first)
+    second = np.where(defined, second, np.inf)
+    return np.sqrt(first / second), np.sqrt(np.where(third > _COPLANAR * first, third, 0) / second)
 
 
-def _solidity(volume_mm3: float, ends: Float64[np.ndarray, "N 3"]) -> float:
-    """Volume over that of the convex hull of the voxel centres; 1 where there is no hull."""
-    if len(ends) < 4:
-        return 1.0
+_NOWHERE = 1 << 20
+_DIRECTIONS = ((1, 0), (0, 1), (1, 1), (1, -1))
+
+
+def _hull_points(runs: _Runs) -> Int64[np.ndarray, "P 3"]:
+    """Those ends of one component's runs that can be corners of its convex hull.
+
+    Seen from either end of the x axis the voxels are a relief over y and z; a voxel that does not stand out over the
+    middle between two others is no corner.
+    """
+    y, z = runs.y - runs.y.min() + 1, runs.z - runs.z.min() + 1
+    shape = (2, int(y.max()) + 2, int(z.max()) + 2)
+    relief, places = np.full(shape, _NOWHERE).ravel(), y * shape[2] + z
+    np.minimum.at(relief, places, runs.first)
+    np.minimum.at(relief, places + shape[1] * shape[2], -runs.last)
+    points = np.flatnonzero(relief < _NOWHERE)
+    for j, k in _DIRECTIONS:
+        step = j * shape[2] + k
+        points = points[2 * relief[points] < relief[points - step] + relief[points + step]]
+    side, y, z = np.unravel_index(points, shape)
+    return np.stack([np.where(side, -1, 1) * relief[points], y, z], axis=1)
+
+
+def _solidity(voxels: float, runs: _Runs) -> float:
+    """Volume over that of the convex hull of the voxel centres, which are not all in one plane; spacing cancels out."""
     try:
-        return float(volume_mm3 / ConvexHull(ends).volume)
-    except QhullError:
+        return float(voxels / ConvexHull(_hull_points(runs)).volume)
+    except QhullError:  # nearly flat, by Qhull's own tolerance
         return 1.0
 
 
 def measure_shapes(labels: Shaped[np.ndarray, "X Y Z"], count: int, spacing: Spacing) -> list[Shape]:
     """The shape of each of the components 1..count of a label array, in mm, without regard to the others."""
-    surfaces = _surfaces(labels, count, spacing)
-    voxels = _voxels(labels, count, spacing)
-    shapes = []
-    for component in range(count):
-        here = slice(int(voxels.starts[component]), int(voxels.starts[component + 1]))
-        points, area = voxels.points[here], float(surfaces[component])
-        volume = len(points) * spacing[0] * spacing[1] * spacing[2]
-        elongation, flatness = _axis_ratios(points)
-        shapes.append(
-            Shape(
-                sphericity=float(np.cbrt(np.pi) * np.cbrt(6 * volume) ** 2 / area),
-                elongation=elongation,
-                flatness=flatness,
-                solidity=_solidity(volume, points[voxels.ends[here]]),
-                compactness=area / volume,
-            )
-        )
-    return shapes
+    padded = _padded(labels)
+    filled = (padded != 0).view(np.uint8)
+    runs, starts = _runs(padded, filled, count)
+    voxels, covariance = _moments(runs, starts, spacing)
+    volumes = voxels * (spacing[0] * spacing[1] * spacing[2])
+    areas = _surfaces(padded, filled, count, spacing)
+    sphericity = np.cbrt(np.pi) * np.cbrt(6 * volumes) ** 2 / areas
+    elongation, flatness = _axis_ratios(voxels, covariance)
+    ends = [*starts[1:], len(runs.first)]
+    parts = [runs[start:end] for start, end in zip(starts, ends, strict=True)]
+    solidity = [
+        _solidity(size, part) if thick else 1.0
+        for size, part, thick in zip(voxels.tolist(), parts, flatness > 0, strict=True)
+    ]
+    columns = np.stack([sphericity, elongation, flatness, solidity, areas / volumes], axis=1)
+    return [Shape(*row) for row in columns.tolist()]
 
 
 def core_shape(components: Components, spacing: Spacing) -> Shape:
     """The shape of the largest component."""
     core = components.labels == components.core + 1
     box = bounding_box(core)
-    return measure_shapes(core[box.slices].astype(np.uint8), 1, spacing)[0]
+    return measure_shapes(core[box.slices].view(np.uint8), 1, spacing)[0]
 
 
 def mean_shape(components: Components, spacing: Spacing) -> Shape:

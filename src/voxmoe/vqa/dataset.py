@@ -4,6 +4,7 @@ OUT/data/{train,validation,test}.parquet   one row a question; `datasets.load_da
 OUT/meta/studies.json                      findings, file hashes and split of each study
 OUT/meta/skipped.json                      studies that could not be used, and why
 OUT/manifest.json                          versions, seed, protocol, profile, counts; written last
+OUT/work/STUDY.json                        what is done already, while a build runs or after it was interrupted
 """
 
 import json
@@ -19,17 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from voxmoe import __version__
-from voxmoe.errors import DatasetError, VoxmoeError
-from voxmoe.files import atomic_path, sha256, write_json
-from voxmoe.imaging.atlas import region_map
-from voxmoe.imaging.layouts import find_studies, profile_named, require_profile
-from voxmoe.imaging.study import Study, StudyFiles, load_study
-from voxmoe.vocabulary import NOT_ASKED, Modality, Profile, Task
-from voxmoe.vqa.encoding import encode
-from voxmoe.vqa.findings import Findings, find, to_json
-from voxmoe.vqa.measure import brain_of
+from voxmoe.errors import DatasetError
+from voxmoe.files import atomic_path, write_json
+from voxmoe.imaging.layouts import find_studies, profile_named
+from voxmoe.imaging.study import StudyFiles
+from voxmoe.vocabulary import Modality
 from voxmoe.vqa.protocol import Protocol
-from voxmoe.vqa.sampling import Question, apply_draw, draw_questions
+from voxmoe.vqa.records import KeptRecords, StudyRecord, Terms, study_record
+from voxmoe.vqa.workers import results
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT = 0.1
@@ -71,76 +69,6 @@ SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class StudyRecord:
-    """What a study contributes: its rows, its findings and the hashes of its files; or why it contributes nothing."""
-
-    study: str
-    patient: str
-    rows: list[dict[str, Any]]
-    findings: dict[str, Any] | None
-    hashes: dict[str, str]
-    error: str | None = None
-
-
-def study_findings(study: Study, profile: Profile, protocol: Protocol, atlas: str | None = None) -> Findings:
-    """Findings of a loaded study with a mask; the brain is measured on T1, or on the first modality there is."""
-    if study.mask is None:
-        raise DatasetError(f"{study.id}: has no mask, so nothing can be measured")
-    brain = brain_of(dict(study.images), protocol)
-    return find(study.mask, profile, protocol, brain, region_map(study.mask, atlas or protocol.atlas))
-
-
-def _row(
-    files: StudyFiles, number: int, question: Question, findings: Findings, seed: int, root: Path
-) -> dict[str, Any]:
-    draw = question.draw
-    label = findings.labels[draw.label]
-    answers = {task: label.answer(task) for task in draw.tasks}
-    exclusive = {
-        str(task): answers[task][0] if task in answers else NOT_ASKED for task in (Task.VOLUME, Task.SHAPE, Task.SPREAD)
-    }
-    return {
-        "id": f"{files.id}#{number:02d}",
-        "study": files.id,
-        "patient": files.patient,
-        "label": draw.label,
-        "label_name": next(known.name for known in profile_named(findings.profile).labels if known.key == draw.label),
-        "kind": str(draw.kind),
-        "topic": question.topic,
-        "tasks": [str(task) for task in draw.tasks],
-        "question": question.text,
-        "answer": question.answer,
-        **exclusive,
-        "region": list(answers.get(Task.REGION, ())),
-        "targets": encode(draw.kind, answers),
-        "images": {str(m): str(path.relative_to(root)) for m, path in files.images.items()},
-        "mask": str(files.mask.relative_to(root)) if files.mask else None,
-        "draw": {"seed": seed, "question": draw.question, "answer": draw.answer},
-    }
-
-
-def study_record(
-    files: StudyFiles, profile: str | None, protocol: Protocol, atlas: str | None, seed: int, root: Path
-) -> StudyRecord:
-    """Everything that one study contributes. A study that cannot be used is returned with its error, not raised."""
-    try:
-        files = require_profile(files, profile)
-        assert files.profile is not None
-        study = load_study(files, with_mask=True)
-        findings = study_findings(study, files.profile, protocol, atlas)
-        questions = [
-            apply_draw(draw, files.profile, findings.labels) for draw in draw_questions(files.id, files.profile, seed)
-        ]
-    except VoxmoeError as error:
-        return StudyRecord(files.id, files.patient, [], None, {}, str(error))
-    rows = [_row(files, number, question, findings, seed, root) for number, question in enumerate(questions)]
-    hashes = {str(modality): sha256(path) for modality, path in files.images.items()}
-    if files.mask is not None:
-        hashes["mask"] = sha256(files.mask)
-    return StudyRecord(files.id, files.patient, rows, to_json(findings), hashes)
-
-
 def split_patients(patients: Sequence[str], seed: int) -> dict[str, str]:
     """Patient -> split, 80/10/10 by patient. With fewer than three patients nothing is held out for validation, then
     test."""
@@ -173,35 +101,42 @@ class BuildReport:
     skipped: dict[str, str]
 
 
-def build_dataset(
-    cohort: Path,
-    out: Path,
-    protocol: Protocol,
-    *,
-    profile: str | None = None,
-    atlas: str | None = None,
-    seed: int = 0,
-    jobs: int = 1,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> BuildReport:
-    """Build the dataset of all segmented studies of a cohort folder.
+def _clear_strays(out: Path) -> None:
+    """What a process that was killed while it wrote has left."""
+    for folder in (out, out / "data", out / "meta"):
+        for stray in folder.glob(".*.tmp"):
+            stray.unlink()
 
-    A study that cannot be used is left out and listed. Raises `StudyError` if there is no study at all and
-    `DatasetError` if none can be used. The same cohort, protocol and seed give the same bytes, whatever `jobs` is.
-    """
-    studies = find_studies(cohort, profile)
-    work = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(study_record)(files, profile, protocol, atlas, seed, cohort) for files in studies
-    )
-    records = []
-    for record in work:
-        records.append(record)
-        progress(len(records), len(studies))
-    used = [record for record in records if record.error is None]
-    skipped = {record.study: record.error for record in records if record.error is not None}
-    if not used:
-        first, reason = next(iter(skipped.items()))
-        raise DatasetError(f"{cohort}: none of {len(records)} studies can be used; the first, {first}: {reason}")
+
+def _records(
+    studies: Sequence[StudyFiles],
+    terms: Terms,
+    kept: KeptRecords,
+    jobs: int,
+    cluster: str | None,
+    strict: bool,
+    progress: Callable[[int, int], None],
+) -> list[StudyRecord]:
+    """The record of every study, by study: kept from before, or made now and kept as soon as it is there."""
+    records = {files.id: record for files in studies if (record := kept.get(files.id))}
+    progress(len(records), len(studies))
+    missing = [files for files in studies if files.id not in records]
+    calls = (joblib.delayed(study_record)(files, terms) for files in missing)
+    with results(calls, jobs, cluster) as work:
+        for record in work:
+            if strict and record.error is not None:
+                raise DatasetError(f"study {record.study} cannot be used: {record.error}")
+            kept.put(record)
+            records[record.study] = record
+            progress(len(records), len(studies))
+    return [records[files.id] for files in studies]
+
+
+def _write_dataset(
+    out: Path, cohort: Path, protocol: Protocol, seed: int, used: list[StudyRecord], skipped: dict[str, str]
+) -> dict[str, int]:
+    """Everything below `out`, the manifest last; returns the questions in each split."""
+    (out / "manifest.json").unlink(missing_ok=True)  # of an earlier build: what lies here now is not whole
     splits = split_patients([record.patient for record in used], seed)
     counts = Counter[str]()
     for split in SPLITS:
@@ -226,7 +161,7 @@ def build_dataset(
         out / "manifest.json",
         {
             "voxmoe": __version__,
-            "images": str(cohort.resolve()),
+            "images": str(cohort),
             "profiles": sorted({record.findings["profile"] for record in used if record.findings}),
             "protocol": protocol.model_dump(),
             "atlas": sorted({str(record.findings["atlas"]["name"]) for record in used if record.findings}),
@@ -236,7 +171,43 @@ def build_dataset(
             "questions": dict(counts),
         },
     )
-    return BuildReport(len(used), dict(counts), skipped)
+    return dict(counts)
+
+
+def build_dataset(
+    cohort: Path,
+    out: Path,
+    protocol: Protocol,
+    *,
+    profile: str | None = None,
+    atlas: str | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    cluster: str | None = None,
+    strict: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> BuildReport:
+    """Build the dataset of all segmented studies of a cohort folder, by `jobs` processes or on a Dask `cluster`.
+
+    A study that cannot be used is left out and listed; with `strict` it is a `DatasetError`. Raises `StudyError` if
+    there is no study at all and `DatasetError` if none can be used. The same cohort, protocol and seed give the same
+    bytes, whoever did the work and however often it was interrupted: what was measured before is not measured again.
+    """
+    cohort = cohort.resolve()
+    atlas = atlas or protocol.atlas
+    terms = Terms(cohort, profile, protocol, str(Path(atlas).resolve()) if Path(atlas).is_file() else atlas, seed)
+    studies = find_studies(cohort, profile)
+    kept = KeptRecords(out / "work", studies, terms)
+    _clear_strays(out)
+    records = _records(studies, terms, kept, jobs, cluster, strict, progress)
+    used = [record for record in records if record.error is None]
+    skipped = {record.study: record.error for record in records if record.error is not None}
+    if not used:
+        first, reason = next(iter(skipped.items()))
+        raise DatasetError(f"{cohort}: none of {len(records)} studies can be used; the first, {first}: {reason}")
+    questions = _write_dataset(out, cohort, protocol, seed, used, skipped)
+    kept.clear()
+    return BuildReport(len(used), questions, skipped)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
 from voxmoe.errors import ImageError
 from voxmoe.imaging.atlas import RegionMap
@@ -110,19 +110,19 @@ def _touched_regions(mask: Bool[np.ndarray, "X Y Z"], codes: np.ndarray) -> dict
 
 
 def _label_findings(
-    mask: Volume, label: Label, protocol: Protocol, brain: Brain | None, regions: RegionMap | str
+    mask: Volume, label: Label, protocol: Protocol, brain: Brain | None, codes: UInt8[np.ndarray, "X Y Z"] | str
 ) -> LabelFindings:
     everywhere = mask.data == label.value
     box = bounding_box(everywhere)
-    here = everywhere[box.slices]
+    here = np.asfortranarray(everywhere[box.slices])
     voxels = int(np.count_nonzero(here))
     if voxels == 0:
         return _absent(brain)
     reasons = {}
     if brain is None:
         reasons["volume"] = NO_BRAIN_IMAGE
-    if isinstance(regions, str):
-        reasons["regions"] = regions
+    if isinstance(codes, str):
+        reasons["regions"] = codes
     relative = protocol.relative_volume(voxels, brain.voxels) if brain else None
     components = find_components(here, protocol.connectivity)
     count = len(components.voxels)
@@ -136,7 +136,7 @@ def _label_findings(
         relative_volume=relative,
         brain_fraction=voxels / brain.voxels if brain else None,
         volume=protocol.volume_category(relative) if relative is not None else None,
-        regions=None if isinstance(regions, str) else _touched_regions(here, regions.codes[box.slices]),
+        regions=None if isinstance(codes, str) else _touched_regions(here, codes[box.slices]),
         shape=protocol.shape_category(volume_mm3, numbers.sphericity, numbers.elongation),
         shape_numbers=numbers,
         spread=protocol.spread_category(count, components.core_fraction),
@@ -159,14 +159,17 @@ def find(
     are; everything else is given. Raises `LabelError` for a value that the profile does not know and `StudyError` for
     a region map on another grid.
     """
-    check_labels(mask, profile)
+    box = bounding_box(mask.data)
+    lesions = mask.crop(box.slices)
+    check_labels(lesions, profile)
     atlas = None if isinstance(regions, str) else regions
     if atlas is not None:
         check_same_grid(mask, atlas.grid)
+    codes = regions if isinstance(regions, str) else regions.codes[box.slices]
     return Findings(
         protocol=protocol.name,
         profile=profile.name,
-        labels={label.key: _label_findings(mask, label, protocol, brain, regions) for label in profile.labels},
+        labels={label.key: _label_findings(lesions, label, protocol, brain, codes) for label in profile.labels},
         brain_voxels=brain.voxels if brain else None,
         brain_from=brain.source if brain else None,
         atlas=atlas.atlas if atlas else None,

@@ -1,0 +1,17 @@
+"""Side-by-side timings: ours and the ordinary way, in turn in one process, as a ratio; outputs have to be equal."""
+
+from collections.abc import Callable
+from typing import Any
+
+from voxmoe.bench.findings import bench_findings
+from voxmoe.bench.reading import bench_reading
+from voxmoe.errors import BenchError
+
+BENCHES: dict[str, Callable[[], dict[str, Any]]] = {"findings": bench_findings, "reading": bench_reading}
+
+
+def bench_named(name: str) -> Callable[[], dict[str, Any]]:
+    """The benchmark of that name; raises `BenchError` listing those that exist."""
+    if name not in BENCHES:
+        raise BenchError(f"no benchmark is called {name!r}; there are {', '.join(BENCHES)}")
+    return BENCHES[name]

@@ -1,0 +1,152 @@
+"""What each study contributes to a dataset, kept on disk from the moment it is done until the dataset is whole."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from voxmoe import __version__
+from voxmoe.errors import DatasetError, VoxmoeError
+from voxmoe.files import sha256, write_json
+from voxmoe.imaging.atlas import region_map
+from voxmoe.imaging.layouts import require_profile
+from voxmoe.imaging.study import Study, StudyFiles, load_study
+from voxmoe.vocabulary import NOT_ASKED, Profile, Task
+from voxmoe.vqa.encoding import encode
+from voxmoe.vqa.findings import Findings, find, to_json
+from voxmoe.vqa.measure import brain_of
+from voxmoe.vqa.protocol import Protocol
+from voxmoe.vqa.sampling import Question, apply_draw, draw_questions
+
+
+@dataclass(frozen=True)
+class Terms:
+    """All that decides, with its files, what a study contributes."""
+
+    root: Path
+    """The cohort's folder; rows name their files below it."""
+    profile: str | None
+    protocol: Protocol
+    atlas: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study contributes: its rows, its findings and the hashes of its files; or why it contributes nothing."""
+
+    study: str
+    patient: str
+    rows: list[dict[str, Any]]
+    findings: dict[str, Any] | None
+    hashes: dict[str, str]
+    error: str | None = None
+
+
+def study_findings(study: Study, profile: Profile, protocol: Protocol, atlas: str | None = None) -> Findings:
+    """Findings of a loaded study with a mask; the brain is measured on T1, or on the first modality there is."""
+    if study.mask is None:
+        raise DatasetError(f"{study.id}: has no mask, so nothing can be measured")
+    brain = brain_of(dict(study.images), protocol)
+    return find(study.mask, profile, protocol, brain, region_map(study.mask, atlas or protocol.atlas))
+
+
+def _row(
+    files: StudyFiles, profile: Profile, number: int, question: Question, findings: Findings, terms: Terms
+) -> dict[str, Any]:
+    draw = question.draw
+    label = findings.labels[draw.label]
+    answers = {task: label.answer(task) for task in draw.tasks}
+    exclusive = {
+        str(task): answers[task][0] if task in answers else NOT_ASKED for task in (Task.VOLUME, Task.SHAPE, Task.SPREAD)
+    }
+    return {
+        "id": f"{files.id}#{number:02d}",
+        "study": files.id,
+        "patient": files.patient,
+        "label": draw.label,
+        "label_name": next(known.name for known in profile.labels if known.key == draw.label),
+        "kind": str(draw.kind),
+        "topic": question.topic,
+        "tasks": [str(task) for task in draw.tasks],
+        "question": question.text,
+        "answer": question.answer,
+        **exclusive,
+        "region": list(answers.get(Task.REGION, ())),
+        "targets": encode(draw.kind, answers),
+        "images": {str(m): str(path.relative_to(terms.root)) for m, path in files.images.items()},
+        "mask": str(files.mask.relative_to(terms.root)) if files.mask else None,
+        "draw": {"seed": terms.seed, "question": draw.question, "answer": draw.answer},
+    }
+
+
+def study_record(files: StudyFiles, terms: Terms) -> StudyRecord:
+    """Everything that one study contributes. A study that cannot be used is returned with its error, not raised."""
+    try:
+        files = require_profile(files, terms.profile)
+        profile = files.profile
+        assert profile is not None
+        study = load_study(files, with_mask=True)
+        findings = study_findings(study, profile, terms.protocol, terms.atlas)
+        questions = [
+            apply_draw(draw, profile, findings.labels) for draw in draw_questions(files.id, profile, terms.seed)
+        ]
+    except VoxmoeError as error:
+        return StudyRecord(files.id, files.patient, [], None, {}, str(error))
+    rows = [_row(files, profile, number, question, findings, terms) for number, question in enumerate(questions)]
+    hashes = {role: sha256(path) for role, path in _parts(files).items()}
+    return StudyRecord(files.id, files.patient, rows, to_json(findings), hashes)
+
+
+def _parts(files: StudyFiles) -> dict[str, Path]:
+    mask = {"mask": files.mask} if files.mask is not None else {}
+    return {**{str(modality): path for modality, path in files.images.items()}, **mask}
+
+
+def _state(path: Path) -> list[int] | None:
+    """Size and time of change of a file, which tell it from what it was before; None if it cannot be reached."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _key(files: StudyFiles, terms: Terms) -> dict[str, Any]:
+    return {
+        "voxmoe": __version__,
+        "files": {role: [str(path.relative_to(terms.root)), _state(path)] for role, path in _parts(files).items()},
+        "patient": files.patient,
+        "profile": [terms.profile, repr(files.profile)],
+        "protocol": terms.protocol.model_dump(mode="json"),
+        "atlas": [terms.atlas, _state(Path(terms.atlas))],
+        "seed": terms.seed,
+    }
+
+
+class KeptRecords:
+    """The records of a build that has not ended, one file a study, each used again as long as its key is the same.
+
+    The key is what decided the record. It is taken before a study is read, so that a file which changes in between
+    is read again by the next run. Studies that could not be used are not kept: what was amiss may be mended.
+    """
+
+    def __init__(self, folder: Path, studies: list[StudyFiles], terms: Terms) -> None:
+        self.folder = folder
+        self.keys: Mapping[str, Any] = {files.id: _key(files, terms) for files in studies}
+
+    def get(self, study: str) -> StudyRecord | None:
+        try:
+            kept = json.loads((self.folder / f"{study}.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return StudyRecord(**kept["record"]) if kept["key"] == self.keys[study] else None
+
+    def put(self, record: StudyRecord) -> None:
+        if record.error is None:
+            write_json(self.folder / f"{record.study}.json", {"key": self.keys[record.study], "record": asdict(record)})
+
+    def clear(self) -> None:
+        rmtree(self.folder, ignore_errors=True)

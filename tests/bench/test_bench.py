@@ -1,0 +1,101 @@
+"""Each benchmark on a small case: the form of its result, and that unequal outputs are not passed over."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voxmoe.bench import BENCHES, bench_named, findings, reading
+from voxmoe.bench.cases import MaskCase, mask_cases
+from voxmoe.bench.timing import time_in_turn
+from voxmoe.errors import BenchError
+from voxmoe.imaging.layouts import profile_named
+from voxmoe.imaging.volume import Volume, read_raw, write_volume
+from voxmoe.vqa.protocol import PROTOCOLS
+
+
+def case(seed: int = 0) -> MaskCase:
+    """A core, satellites, scattered specks and an absent label, off the grid's centre."""
+    mask = np.zeros((30, 26, 22), np.uint8)
+    mask[4:14, 5:12, 6:13] = 2
+    mask[6:10, 7:10, 8:11] = 3
+    mask[20, 20:24, 3] = 2
+    specks = np.random.default_rng(seed).random((8, 8, 8)) < 0.15
+    mask[20:28, 4:12, 10:18][specks] = 1
+    return MaskCase("small", Volume(mask, np.diag([1.0, 0.9, 2.5, 1.0])), profile_named("gli-2024"))
+
+
+def check_form(result: dict[str, Any], name: str, cases: int, runs: int) -> None:
+    assert (result["name"], result["cases"], result["runs"]) == (name, cases, runs)
+    assert len(result["by_case"]) == cases
+    low, high = result["ratio_range"]
+    assert 0 < low <= result["ratio"] <= high
+    assert result["ours_s"] > 0
+    assert result["reference_s"] > 0
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_findings(protocol: Any) -> None:
+    result = findings.bench_findings([case(), replace(case(1), name="another")], runs=2, protocol=protocol)
+    check_form(result, "findings", cases=2, runs=2)
+    assert result["protocol"] == protocol.name
+
+
+def test_findings_that_differ_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = findings.reference(case(), PROTOCOLS["paper-v2"])
+    assert found.keys() == {"NETC", "SNFH", "ET"}
+    numbers = tuple(1.002 * number for number in found["ET"].numbers)
+    monkeypatch.setattr(findings, "reference", lambda *_: found | {"ET": replace(found["ET"], numbers=numbers)})
+    with pytest.raises(BenchError, match="small, ET: ours found"):
+        findings.bench_findings([case()], runs=1)
+    monkeypatch.setattr(findings, "reference", lambda *_: {"ET": found["ET"]})
+    with pytest.raises(BenchError, match="the reference None"):
+        findings.bench_findings([case()], runs=1)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS"])
+def test_reading(axes: str, tmp_path: Path) -> None:
+    path = tmp_path / "image.nii.gz"
+    data = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
+    write_volume(Volume(data, np.diag([1.0, 2.0, 3.0, 1.0]), axes=axes), path)
+    check_form(reading.bench_reading([path], runs=2), "reading", cases=1, runs=2)
+
+
+def test_reading_otherwise_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "image.nii.gz"
+    write_volume(case().mask, path)
+    shifted = read_raw(path)
+    monkeypatch.setattr(reading, "read_raw", lambda _: replace(shifted, data=shifted.data + np.uint8(1)))
+    with pytest.raises(BenchError, match=r"image.nii.gz: read otherwise than by nibabel"):
+        reading.bench_reading([path], runs=1)
+
+
+def test_the_two_sides_take_turns() -> None:
+    turns: list[str] = []
+    timing = time_in_turn("x", lambda: turns.append("ours"), lambda: turns.append("reference"), runs=3)
+    assert turns == ["reference", "ours"] * 3
+    assert timing.ratio == timing.reference_s / timing.ours_s
+
+
+def test_phantoms_stand_in_for_real_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VOXMOE_REAL_DATA", raising=False)
+    monkeypatch.setattr("voxmoe.bench.cases.PHANTOMS", 1)
+    data, (drawn,) = mask_cases()
+    assert data == "phantoms"
+    assert drawn.mask.data.any()
+
+
+@pytest.mark.real
+def test_real_masks_and_their_profiles(real_data: Path) -> None:
+    data, cases = mask_cases()
+    assert data == "real masks"
+    assert {case.profile.name for case in cases} == {"gli-2024", "gli-2023", "brats-2021"}
+    assert len(cases) == 20
+
+
+def test_benchmarks_by_name() -> None:
+    assert {name: bench_named(name) for name in BENCHES} == BENCHES
+    with pytest.raises(BenchError, match="no benchmark is called 'speed'; there are findings, reading"):
+        bench_named("speed")
