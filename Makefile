@@ -5,7 +5,8 @@ BIN := .venv/bin
 VOXMOE := $(BIN)/voxmoe
 DEMO := .demo
 COHORT := $(DEMO)/cohort
-STUDY := $(COHORT)/BraTS-GLI-00002-100
+# A study of the test split: the model has not seen it.
+STUDY := $(COHORT)/BraTS-GLI-00015-100
 STUDIES := 48
 REAL := $(if $(VOXMOE_REAL_DATA),$(VOXMOE_REAL_DATA)/brats/BraTS-GLI-00000-000)
 

@@ -4,6 +4,8 @@ Shape annotations are checked at run time in voxmoe while the tests run.
 """
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +167,18 @@ def tiny_model(tiny_recipe: Path) -> Path:
     from voxmoe.training.run import train
 
     return train(load_recipe(tiny_recipe))
+
+
+@pytest.fixture
+def voxmoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process: exit code, standard output, standard error."""
+    from voxmoe.cli.main import run
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["voxmoe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call

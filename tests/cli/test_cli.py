@@ -14,21 +14,6 @@ from voxmoe.imaging.volume import Volume, write_volume
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def voxmoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command in this process: exit code, standard output, standard error."""
-    from voxmoe.cli.main import run
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["voxmoe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
-
-
 def fails(result: tuple[int, str, str], *words: str) -> None:
     code, out, err = result
     assert code == 2

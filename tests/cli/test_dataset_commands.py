@@ -2,30 +2,12 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from voxmoe.files import write_json
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def voxmoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command in this process: exit code, standard output, standard error."""
-    from voxmoe.cli.main import run
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["voxmoe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_stats_beside_the_papers(voxmoe: Run, dataset: Path) -> None:
