@@ -12,8 +12,9 @@ import torch
 from voxmoe.errors import WeightsError
 from voxmoe.files import home
 from voxmoe.imaging.study import Study
+from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
-from voxmoe.model.mpllm import MpLLM, VisionFeatures
+from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, REGIONS, Modality, Task
 

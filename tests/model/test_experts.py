@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from voxmoe.model.experts import ExpertProjector, ExpertSettings, PromptRouter
+from voxmoe.model.experts import ExpertConnector, ExpertProjector, ExpertSettings, SingleConnector
+from voxmoe.model.features import VisionFeatures
 
 M, T, K, O = 4, 6, 5, 7  # noqa: E741
 
 
-def term_by_term(experts: ExpertProjector, tokens: Tensor, cls: Tensor, present: Tensor, weights: Tensor) -> Tensor:
+def term_by_term(
+    experts: ExpertProjector, tokens: Tensor, cls: Tensor, present: Tensor, weights: Tensor, prompt: Tensor
+) -> Tensor:
     """sum_n pi_n sum_m g W_nm(v_m) + (1 - g) W_n(v_m), one linear map after the other, over the modalities present."""
-    by_study, by_token = experts.gates(tokens, cls, present)
+    by_study, by_token = experts.gates(tokens, cls, present, prompt)
     settings = experts.settings
     out = torch.zeros(len(tokens), T, O, dtype=tokens.dtype)
     for b, n in product(range(len(tokens)), range(settings.count)):
@@ -31,10 +34,15 @@ PRESENT = [[True] * 4, [False, True, True, False], [False, False, False, True]]
 
 
 @pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("prompt", ["weights", "gates", "nowhere"])
 @pytest.mark.parametrize(("modality_level", "token_level"), [(3, 2), (4, 0), (0, 3), (1, 0), (0, 1)])
-def test_algebra_equals_the_sum_in_outputs_and_gradients(gate: str, modality_level: int, token_level: int) -> None:
+def test_algebra_equals_the_sum_in_outputs_and_gradients(
+    gate: str, prompt: str, modality_level: int, token_level: int
+) -> None:
     torch.manual_seed(1)
-    settings = ExpertSettings(modality_level=modality_level, token_level=token_level, router_hidden=8, gate=gate)
+    settings = ExpertSettings(
+        modality_level=modality_level, token_level=token_level, router_hidden=8, gate=gate, prompt=prompt
+    )
     experts = ExpertProjector(settings, M, K, O).double()
     for parameter in experts.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -42,11 +50,12 @@ def test_algebra_equals_the_sum_in_outputs_and_gradients(gate: str, modality_lev
     tokens = torch.randn(3, M, T, K, dtype=torch.double, requires_grad=True)
     cls = torch.randn(3, M, K, dtype=torch.double, requires_grad=True)
     weights = torch.rand(3, settings.count, dtype=torch.double, requires_grad=True)
+    asked = torch.randn(3, O, dtype=torch.double, requires_grad=True)
     probe = torch.randn(3, T, O, dtype=torch.double)
-    wanted = (tokens, cls, weights, *experts.parameters())
+    wanted = (tokens, cls, weights, asked, *experts.parameters())
     outputs, gradients = [], []
     for form in (experts, lambda *inputs: term_by_term(experts, *inputs)):
-        out = form(tokens, cls, present, weights)
+        out = form(tokens, cls, present, weights, asked)
         outputs.append(out)
         gradients.append(torch.autograd.grad((out * probe).sum(), wanted, allow_unused=True))
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-10, rtol=1e-8)
@@ -78,13 +87,34 @@ def test_softmax_gates_share_among_the_modalities_present() -> None:
     assert not by_study[1, :, [0, 3]].any()
 
 
-def test_fixed_weights_ignore_the_prompt() -> None:
-    fixed = PromptRouter(ExpertSettings(weights="fixed"), 12)
-    weights = fixed(torch.randn(3, 12))
-    torch.testing.assert_close(weights, torch.full((3, 16), 1 / 16))
-    prompted = PromptRouter(ExpertSettings(), 12)(torch.randn(3, 12))
-    torch.testing.assert_close(prompted.sum(dim=1), torch.ones(3))
-    assert not torch.allclose(prompted[0], prompted[1])
+def features(seed: int = 4) -> VisionFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    return VisionFeatures(
+        torch.randn(3, M, T, K, generator=generator), torch.randn(3, M, K, generator=generator), torch.tensor(PRESENT)
+    )
+
+
+def test_the_prompt_enters_where_the_settings_say() -> None:
+    torch.manual_seed(3)
+    prompts = torch.randn(2, 3, O)
+    for place in ("weights", "gates", "nowhere"):
+        connector = ExpertConnector(ExpertSettings(router_hidden=8, prompt=place), M, K, O)
+        one, other = (connector(features(), prompt if connector.reads_prompt else None) for prompt in prompts)
+        torch.testing.assert_close(one.weights.sum(dim=1), torch.ones(3))
+        assert torch.equal(one.weights, other.weights) == (place != "weights")
+        assert torch.equal(one.tokens, other.tokens) == (place == "nowhere")
+        assert one.mask.all()
+
+
+def test_a_single_map_is_the_mean_over_what_is_there_times_the_modalities() -> None:
+    torch.manual_seed(5)
+    single, seen = SingleConnector(M, K, O), features()
+    parts = single.linear.weight.view(O, M, K)
+    found = single(seen).tokens
+    for row, present in enumerate(seen.present):
+        maps = [seen.tokens[row, m] @ parts[:, m].T for m in present.nonzero().flatten()]
+        expected = M * torch.stack(maps).mean(dim=0) + single.linear.bias
+        torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_no_expert_at_all_is_refused() -> None:

@@ -26,7 +26,7 @@ QUESTIONS = ["How large is ET?", "Where is the edema located and what shape has 
 @pytest.fixture(scope="module")
 def settings(tiny_language: Path) -> ModelSettings:
     return ModelSettings(
-        vision=VISION, experts=EXPERTS, language=LanguageSettings(name=str(tiny_language)), profile="gli-2024"
+        vision=VISION, connector=EXPERTS, language=LanguageSettings(name=str(tiny_language)), profile="gli-2024"
     )
 
 
@@ -70,9 +70,10 @@ def test_checkpoint_leaves_the_language_model_out_and_is_strict(model: MpLLM, tm
     model.save_pretrained(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     assert not [name for name in state if name.startswith("language_model.") and ".lora_" not in name]
-    dropped = {name: tensor for name, tensor in state.items() if name != "router.layers.0.weight"}
-    save_file({**dropped, "router.extra": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match=r"missing \['router\.layers\.0\.weight'\]; unexpected \['router\.extra'\]"):
+    dropped = {name: tensor for name, tensor in state.items() if name != "connector.router.layers.0.weight"}
+    save_file({**dropped, "connector.router.extra": torch.zeros(1)}, tmp_path / "model.safetensors")
+    pattern = r"missing \['connector\.router\.layers\.0\.weight'\]; unexpected \['connector\.router\.extra'\]"
+    with pytest.raises(WeightsError, match=pattern):
         MpLLM.from_pretrained(tmp_path)
 
 

@@ -17,9 +17,9 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
 
 
 def test_assignments_reach_into_the_tree() -> None:
-    recipe = load_recipe(DEMO, ["fit.epochs=3", "model.experts.gate=softmax", "model.vision.layers=2", "eye=null"])
+    recipe = load_recipe(DEMO, ["fit.epochs=3", "model.connector.gate=softmax", "model.vision.layers=2", "eye=null"])
     assert recipe.fit.epochs == 3
-    assert recipe.model.experts.gate == "softmax"
+    assert recipe.model.connector.gate == "softmax"
     assert recipe.model.vision is not None
     assert recipe.model.vision.layers == 2
     assert recipe.eye is None

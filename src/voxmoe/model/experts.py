@@ -23,19 +23,22 @@ from jaxtyping import Bool, Float
 from pydantic import NonNegativeInt, model_validator
 from torch import Tensor, nn
 
+from voxmoe.model.features import Fused, VisionFeatures
 from voxmoe.model.standardise import Standardise
 from voxmoe.settings import Settings
 
 
 class ExpertSettings(Settings):
-    """Number and kind of experts (the switches of the paper's Tables 3, 12 and 14)."""
+    """Number and kind of experts (the switches of the paper's Tables 3, 12, 13 and 14)."""
 
+    kind: Literal["experts"] = "experts"
     modality_level: NonNegativeInt = 8
     token_level: NonNegativeInt = 8
     router_hidden: int = 128
     gate: Literal["sigmoid", "softmax"] = "sigmoid"
-    weights: Literal["prompt", "fixed"] = "prompt"
-    """Whether the prompt sets the experts' weights, or they are learned once for all prompts."""
+    prompt: Literal["weights", "gates", "nowhere"] = "weights"
+    """What the prompt decides: the experts' weights, the low-level gates, or nothing. Weights that it does not decide
+    are learned once for all prompts."""
 
     @model_validator(mode="after")
     def _some_expert(self) -> "ExpertSettings":
@@ -49,20 +52,32 @@ class ExpertSettings(Settings):
 
 
 class _Gates(nn.Module):
-    """The low-level routers of N experts: all modalities' features at one place -> a gate for each modality."""
+    """The low-level routers of N experts: all modalities' features at one place -> a gate for each modality.
 
-    def __init__(self, experts: int, modalities: int, width: int, settings: ExpertSettings) -> None:
+    With `prompt` in the gates the first layer also reads the prompt.
+    """
+
+    def __init__(self, experts: int, modalities: int, width: int, out: int, settings: ExpertSettings) -> None:
         super().__init__()
         hidden = settings.router_hidden
         self.softmax = settings.gate == "softmax"
         self.inner = nn.Linear(modalities * width, experts * hidden)
         self.outer = nn.Parameter(torch.empty(experts, hidden, modalities))
         self.outer_bias = nn.Parameter(torch.zeros(experts, modalities))
+        self.prompted = nn.Linear(out, experts * hidden, bias=False) if settings.prompt == "gates" else None
         nn.init.normal_(self.outer, std=hidden**-0.5)
 
-    def forward(self, features: Float[Tensor, "B S M K"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B S N M"]:
+    def forward(
+        self,
+        features: Float[Tensor, "B S M K"],
+        present: Bool[Tensor, "B M"],
+        prompt: Float[Tensor, "B O"] | None,
+    ) -> Float[Tensor, "B S N M"]:
         batch, places = features.shape[:2]
-        hidden = torch.relu(self.inner(features.flatten(2))).view(batch, places, len(self.outer), -1)
+        inner = self.inner(features.flatten(2))
+        if self.prompted is not None:
+            inner = inner + self.prompted(prompt)[:, None]
+        hidden = torch.relu(inner).view(batch, places, len(self.outer), -1)
         logits = torch.einsum("bsng,ngm->bsnm", hidden, self.outer) + self.outer_bias
         if self.softmax:
             return logits.masked_fill(~present[:, None, None], -torch.inf).softmax(dim=-1)
@@ -76,9 +91,11 @@ class ExpertProjector(nn.Module):
         super().__init__()
         self.settings = settings
         self.modality_gates = (
-            _Gates(settings.modality_level, modalities, width, settings) if settings.modality_level else None
+            _Gates(settings.modality_level, modalities, width, out, settings) if settings.modality_level else None
         )
-        self.token_gates = _Gates(settings.token_level, modalities, width, settings) if settings.token_level else None
+        self.token_gates = (
+            _Gates(settings.token_level, modalities, width, out, settings) if settings.token_level else None
+        )
         self.specific = nn.Parameter(torch.empty(settings.count, modalities, width, out))
         self.specific_bias = nn.Parameter(torch.zeros(settings.count, modalities, out))
         self.shared = nn.Parameter(torch.empty(settings.count, width, out))
@@ -91,13 +108,15 @@ class ExpertProjector(nn.Module):
         tokens: Float[Tensor, "B M T K"],
         cls: Float[Tensor, "B M K"],
         present: Bool[Tensor, "B M"],
+        prompt: Float[Tensor, "B O"] | None = None,
     ) -> tuple[Float[Tensor, "B N1 M"] | None, Float[Tensor, "B T N2 M"] | None]:
         """The low-level gates of the modality-level and of the token-level experts."""
-        by_study = (
-            self.modality_gates((cls * present[:, :, None])[:, None], present)[:, 0] if self.modality_gates else None
-        )
-        at_token = (tokens * present[:, :, None, None]).transpose(1, 2)
-        by_token = self.token_gates(at_token, present) if self.token_gates else None
+        by_study = by_token = None
+        if self.modality_gates is not None:
+            by_study = self.modality_gates((cls * present[:, :, None])[:, None], present, prompt)[:, 0]
+        if self.token_gates is not None:
+            at_token = (tokens * present[:, :, None, None]).transpose(1, 2)
+            by_token = self.token_gates(at_token, present, prompt)
         return by_study, by_token
 
     def forward(
@@ -106,8 +125,9 @@ class ExpertProjector(nn.Module):
         cls: Float[Tensor, "B M K"],
         present: Bool[Tensor, "B M"],
         weights: Float[Tensor, "B N"],
+        prompt: Float[Tensor, "B O"] | None = None,
     ) -> Float[Tensor, "B T O"]:
-        by_study, by_token = self.gates(tokens, cls, present)
+        by_study, by_token = self.gates(tokens, cls, present, prompt)
         scale = present * (present.shape[1] / present.sum(dim=1, keepdim=True))
         split = self.settings.modality_level
         out = tokens.new_zeros(1)
@@ -154,25 +174,80 @@ class ExpertProjector(nn.Module):
 
 
 class PromptRouter(nn.Module):
-    """The high-level router: the prompt's last hidden state [B, O] -> the experts' weights [B, N], which sum to 1."""
+    """The high-level router: the prompt's hidden state [B, O] -> the experts' weights [B, N], which sum to 1."""
 
     def __init__(self, settings: ExpertSettings, width: int) -> None:
         super().__init__()
-        self.standardise = Standardise(width)
-        self.fixed = nn.Parameter(torch.zeros(settings.count)) if settings.weights == "fixed" else None
-        self.layers = (
-            None
-            if settings.weights == "fixed"
-            else nn.Sequential(
-                nn.Linear(width, settings.router_hidden),
-                nn.ReLU(),
-                nn.Linear(settings.router_hidden, settings.count),
-            )
+        self.layers = nn.Sequential(
+            nn.Linear(width, settings.router_hidden), nn.ReLU(), nn.Linear(settings.router_hidden, settings.count)
         )
 
     def forward(self, prompt: Float[Tensor, "B O"]) -> Float[Tensor, "B N"]:
-        if self.layers is None:
-            assert self.fixed is not None
-            return self.fixed.softmax(dim=0).expand(len(prompt), -1)
-        weights: Tensor = self.layers(self.standardise(prompt)).softmax(dim=-1)
+        weights: Tensor = self.layers(prompt).softmax(dim=-1)
         return weights
+
+
+class FixedWeights(nn.Module):
+    """Experts' weights that are learned once for all prompts."""
+
+    def __init__(self, settings: ExpertSettings) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(settings.count))
+
+    def forward(self, batch: int) -> Float[Tensor, "B N"]:
+        return self.logits.softmax(dim=0).expand(batch, -1)
+
+
+class ExpertConnector(nn.Module):
+    """mpLLM's connector: the prompt's hidden state, standardised, weighs the experts' projections of a study."""
+
+    def __init__(self, settings: ExpertSettings, modalities: int, width: int, out: int) -> None:
+        super().__init__()
+        self.reads_prompt = settings.prompt != "nowhere"
+        self.standardise = Standardise(out)
+        self.router = PromptRouter(settings, out) if settings.prompt == "weights" else FixedWeights(settings)
+        self.projector = ExpertProjector(settings, modalities, width, out)
+
+    def calibrate(self, prompt: Float[Tensor, "B O"]) -> None:
+        """Take the prompts' statistics from a sample."""
+        self.standardise.measure(prompt)
+
+    def weights(self, prompt: Float[Tensor, "B O"]) -> Float[Tensor, "B N"]:
+        """The experts' weights for prompts."""
+        return self._weights(self.standardise(prompt), len(prompt))
+
+    def _weights(self, read: Float[Tensor, "B O"] | None, batch: int) -> Float[Tensor, "B N"]:
+        weights: Tensor = self.router(read if isinstance(self.router, PromptRouter) else batch)
+        return weights
+
+    def forward(self, features: VisionFeatures, prompt: Float[Tensor, "B O"] | None = None) -> Fused:
+        read = self.standardise(prompt) if prompt is not None else None
+        weights = self._weights(read, len(features.tokens))
+        tokens = self.projector(features.tokens, features.cls, features.present, weights, read)
+        return Fused(tokens, features.present.new_ones(tokens.shape[:2]), weights)
+
+
+class SingleSettings(Settings):
+    """One linear layer on the modalities' tokens at a place together: Table 3 without experts (this project's
+    reading)."""
+
+    kind: Literal["single"] = "single"
+
+
+class SingleConnector(nn.Module):
+    """The sum over the modalities present of one linear map each, scaled by M / present."""
+
+    reads_prompt = False
+
+    def __init__(self, modalities: int, width: int, out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(modalities * width, out)
+
+    def calibrate(self, prompt: Float[Tensor, "B O"]) -> None:
+        """Nothing here reads the prompt."""
+
+    def forward(self, features: VisionFeatures, prompt: Float[Tensor, "B O"] | None = None) -> Fused:
+        present = features.present
+        scale = present * (present.shape[1] / present.sum(dim=1, keepdim=True))
+        tokens = self.linear((features.tokens * scale[:, :, None, None]).transpose(1, 2).flatten(2))
+        return Fused(tokens, present.new_ones(tokens.shape[:2]))

@@ -23,7 +23,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, cached_file
 
 from voxmoe.errors import WeightsError
-from voxmoe.model.experts import ExpertProjector, ExpertSettings, PromptRouter
+from voxmoe.model.connector import ConnectorSettings, make_connector
+from voxmoe.model.experts import ExpertConnector, ExpertSettings
+from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import LossWeights, TaskHeads, head_losses
 from voxmoe.model.language import LanguageSettings, add_lora, load_language_model
 from voxmoe.model.vision import VisionEncoder, VisionSettings
@@ -37,7 +39,7 @@ class ModelSettings(Settings):
     """What the model is made of. Without `vision` it is the text-only baseline: the same model, blind."""
 
     vision: VisionSettings | None = VisionSettings()
-    experts: ExpertSettings = ExpertSettings()
+    connector: ConnectorSettings = ExpertSettings()
     language: LanguageSettings = LanguageSettings()
     loss: LossWeights = LossWeights()
     profile: str | None = None
@@ -73,15 +75,6 @@ class MpLLMOutput(ModelOutput):
     losses: dict[str, Float[Tensor, ""]] | None = None
 
 
-@dataclass(frozen=True)
-class VisionFeatures:
-    """What the encoder sees of a batch of studies: pooled tokens and CLS of every modality, and which are present."""
-
-    tokens: Float[Tensor, "B M T K"]
-    cls: Float[Tensor, "B M K"]
-    present: Bool[Tensor, "B M"]
-
-
 class MpLLM(PreTrainedModel):
     """The model. Saved without the language model's own weights, which come from their source at load."""
 
@@ -103,8 +96,7 @@ class MpLLM(PreTrainedModel):
         self.heads = TaskHeads(width)
         if settings.vision is not None:
             self.vision = VisionEncoder(settings.vision)
-            self.experts = ExpertProjector(settings.experts, len(Modality), settings.vision.hidden, width)
-            self.router = PromptRouter(settings.experts, width)
+            self.connector = make_connector(settings.connector, len(Modality), settings.vision.hidden, width)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -126,23 +118,25 @@ class MpLLM(PreTrainedModel):
     ) -> Float[Tensor, "B N"]:
         """The high-level router on the language model's last hidden state of the question alone.
 
-        No gradient flows through that pass: the router learns, the language model learns from the answers.
+        Raises `WeightsError` for a model without experts.
         """
-        weights: Tensor = self.router(self._prompt_hidden(question_ids, question_mask))
-        return weights
+        if self.settings.vision is None or not isinstance(self.connector, ExpertConnector):
+            raise WeightsError("this model has no experts, so no question weighs them")
+        return self.connector.weights(self._prompt_hidden(question_ids, question_mask))
 
     @torch.no_grad()
     def _prompt_hidden(
         self, question_ids: Int[Tensor, "B Q"], question_mask: Int[Tensor, "B Q"]
     ) -> Float[Tensor, "B O"]:
+        """No gradient flows through this pass: the router learns, the language model learns from the answers."""
         return self._decode(self._embed(question_ids), question_mask)[:, -1]
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Mapping[str, Any]]) -> None:
-        """Measure what the router and the heads read on a sample of batches, and standardise it from now on."""
-        if self.settings.vision is not None:
+        """Measure what the connector and the heads read on a sample of batches, and standardise it from now on."""
+        if self.settings.vision is not None and self.connector.reads_prompt:
             prompts = [self._prompt_hidden(batch["question_ids"], batch["question_mask"]) for batch in batches]
-            self.router.standardise.measure(torch.cat(prompts))
+            self.connector.calibrate(torch.cat(prompts))
         ends = []
         for batch in batches:
             features = self._features(*(batch.get(name) for name in ("images", "tokens", "cls", "present")))
@@ -171,17 +165,16 @@ class MpLLM(PreTrainedModel):
     ) -> tuple[Float[Tensor, "B P O"], Int[Tensor, "B P"], Float[Tensor, "B N"] | None]:
         """BOS, vision tokens and question as embeddings with their mask, and the experts' weights."""
         bos = question_ids.new_full((len(question_ids), 1), self.language_model.config.bos_token_id)
-        parts, weights = [self._embed(bos), self._embed(question_ids)], None
-        if self.settings.vision is not None:
-            if features is None:
-                raise ValueError(
-                    "the model sees images: give `images` with `present`, or `tokens`, `cls` and `present`"
-                )
-            weights = self.expert_weights(question_ids, question_mask)
-            parts.insert(1, self.experts(features.tokens, features.cls, features.present, weights))
-        embeds = torch.cat(parts, dim=1)
-        seen = question_mask.new_ones(len(question_mask), embeds.shape[1] - question_mask.shape[1])
-        return embeds, torch.cat([seen, question_mask], dim=1), weights
+        start, question = self._embed(bos), self._embed(question_ids)
+        if self.settings.vision is None:
+            return torch.cat([start, question], dim=1), torch.cat([torch.ones_like(bos), question_mask], dim=1), None
+        if features is None:
+            raise ValueError("the model sees images: give `images` with `present`, or `tokens`, `cls` and `present`")
+        prompt = self._prompt_hidden(question_ids, question_mask) if self.connector.reads_prompt else None
+        fused = self.connector(features, prompt)
+        embeds = torch.cat([start, fused.tokens, question], dim=1)
+        mask = torch.cat([torch.ones_like(bos), fused.mask.to(question_mask.dtype), question_mask], dim=1)
+        return embeds, mask, fused.weights
 
     def _features(
         self,

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from voxmoe.imaging.grid import GriddedStudy
-from voxmoe.model.mpllm import MpLLM, VisionFeatures
+from voxmoe.model.features import VisionFeatures
+from voxmoe.model.mpllm import MpLLM
 
 
 @dataclass(frozen=True)
