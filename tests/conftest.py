@@ -17,10 +17,14 @@ _ROOMS = (
     "model.vision",
     "model.concatenation",
     "model.connector",
+    "model.dcformer",
+    "model.encoder",
     "model.experts",
     "model.features",
     "model.heads",
+    "model.mixer",
     "model.mpllm",
+    "model.perceiver",
     "training",
     "evaluation",
     "bench",
@@ -144,6 +148,7 @@ def tiny_recipe(dataset: Path, tiny_language: Path, tmp_path_factory: pytest.Tem
         "out": str(tmp_path_factory.mktemp("run") / "model"),
         "model": {
             "vision": {
+                "kind": "vit",
                 "grid": [8, 16, 16],
                 "patch": [2, 4, 4],
                 "pool": [2, 2, 2],

@@ -40,6 +40,7 @@ class Answer:
     out_of_scope: float
     """Probability that the question asks for something that the model does not answer."""
     experts: tuple[float, ...]
+    """Their weights; empty for a system without experts."""
     modalities: tuple[Modality, ...]
     model: str
     seconds: float
@@ -108,8 +109,7 @@ class Answerer:
         """Answer a question about a study; raises `QuestionError` if it is empty or over-long."""
         started = time.monotonic()
         batch: dict[str, Any] = dict(self.processor([question]))
-        features = self._look(study)
-        batch |= {"tokens": features.tokens, "cls": features.cls, "present": features.present}
+        batch |= self._look(study).inputs()
         output = self.model(**batch)
         text = self.processor.decode_answers(self.model.generate(**batch))[0]
         heads = {name: values[0] for name, values in probabilities(output.heads).items()}
@@ -119,7 +119,9 @@ class Answerer:
             categories={task: _most_likely(task, heads[str(task)]) for task in EXCLUSIVE_TASKS},
             regions=_regions(heads[str(Task.REGION)]),
             out_of_scope=float(heads[OUT_OF_SCOPE][1]),
-            experts=tuple(float(weight) for weight in output.expert_weights[0]),
+            experts=tuple(float(weight) for weight in output.expert_weights[0])
+            if output.expert_weights is not None
+            else (),
             modalities=study.modalities,
             model=self.name,
             seconds=time.monotonic() - started,

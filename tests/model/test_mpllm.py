@@ -157,6 +157,21 @@ def test_loss_of_a_batch_is_the_mean_of_its_samples(model: MpLLM, processor: MpL
     torch.testing.assert_close(together, torch.stack(alone).mean(), atol=1e-5, rtol=1e-5)
 
 
+def test_the_text_loss_is_that_of_the_logits_without_padding(model: MpLLM, processor: MpLLMProcessor) -> None:
+    batch = processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)], ["<1%", "in the frontal lobe"])
+    with torch.no_grad():
+        output = model(**batch, targets=targets(2))
+        logits = model(**batch).logits
+    assert output.logits is None
+    lengths = batch["answer_mask"].sum(dim=1).tolist()
+    assert len(set(lengths)) == 2
+    rows = [
+        torch.nn.functional.cross_entropy(logits[row, :length], batch["answer_ids"][row, :length])
+        for row, length in enumerate(lengths)
+    ]
+    torch.testing.assert_close(output.losses["text"], torch.stack(rows).mean())
+
+
 def test_the_prompt_moves_the_experts(model: MpLLM, processor: MpLLMProcessor) -> None:
     with torch.no_grad():
         weights = model(**processor(QUESTIONS, [make_study(seed=1)] * 2)).expert_weights

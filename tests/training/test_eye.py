@@ -1,30 +1,36 @@
 """Dense pretraining learns from studies, and modality dropout leaves something to see."""
 
 import numpy as np
+import pytest
 import torch
 
 from conftest import make_study
 from voxmoe.imaging.grid import label_fractions, to_grid
-from voxmoe.model.vision import VisionEncoder, VisionSettings
+from voxmoe.model.dcformer import DCFormerSettings
+from voxmoe.model.encoder import EncoderSettings, make_encoder
+from voxmoe.model.vision import VisionSettings
 from voxmoe.training.eye import drop_modalities, train_eye
 from voxmoe.training.recipe import EyeSettings
 
 VISION = VisionSettings(grid=(8, 8, 8), patch=(2, 2, 2), pool=(2, 2, 2), hidden=16, layers=1, heads=2, mlp=32)
+PYRAMID = DCFormerSettings(grid=(16, 16, 16), channels=(8, 12, 16), blocks=(1, 1), kernels=(3, 3), layer_scale=0.1)
 
 
-def test_the_eye_learns_and_is_frozen() -> None:
+@pytest.mark.parametrize("vision", [VISION, PYRAMID])
+def test_the_eye_learns_and_is_frozen(vision: EncoderSettings) -> None:
     torch.manual_seed(0)
     samples = []
     for seed in range(4):
         study = make_study(seed=seed)
         assert study.mask is not None
-        gridded = to_grid(study, VISION.grid)
-        samples.append((gridded, label_fractions(study.mask.data, {"ET": 3, "NETC": 1}, gridded.box, VISION.patches)))
-    encoder = VisionEncoder(VISION)
+        gridded = to_grid(study, vision.grid)
+        samples.append((gridded, label_fractions(study.mask.data, {"ET": 3, "NETC": 1}, gridded.box, vision.patches)))
+    encoder = make_encoder(vision)
     losses = train_eye(encoder, samples, EyeSettings(epochs=15, batch_size=2, learning_rate=3e-3), seed=0)
     assert len(losses) == 30
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert not encoder.training
 
 
 def test_dropout_keeps_at_least_one_modality_and_adds_none() -> None:

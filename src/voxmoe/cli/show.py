@@ -274,7 +274,7 @@ def _answer(answer: dict[str, Any]) -> None:
     out.print("   " + ("   ".join(asked) if asked else "no task is answered"))
     scope = answer["out_of_scope"]
     top = sorted(range(len(answer["experts"])), key=lambda i: -answer["experts"][i])[:4]
-    experts = " ".join(f"{i + 1}:{answer['experts'][i]:.2f}" for i in top)
+    experts = " ".join(f"{i + 1}:{answer['experts'][i]:.2f}" for i in top) or "none"
     out.print(
         f"   out of scope: {scope['probability']:.0%}   experts {experts}   from {', '.join(answer['modalities'])}   "
         f"{answer['seconds']:.1f} s"

@@ -57,8 +57,7 @@ def predict(
         part = rows[start : start + BATCH]
         batch: dict[str, Any] = dict(processor([row["question"] for row in part]))
         if features is not None:
-            seen = stack([features[row["study"]] for row in part])
-            batch |= {"tokens": seen.tokens, "cls": seen.cls, "present": seen.present}
+            batch |= stack([features[row["study"]] for row in part]).inputs()
         found.append(probabilities(model(**batch).heads))
         report("answering", min(start + BATCH, len(rows)), len(rows))
     heads = {name: torch.cat([part[name] for part in found]).numpy() for name in found[0]}

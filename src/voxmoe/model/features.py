@@ -1,22 +1,51 @@
 """What passes from the encoder to a connector, and from a connector to the language model.
 
-Shapes: B batch, M modality, T vision token, K vision width, S vision token in the language model's sequence, O
-language-model width, N expert.
+Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens, S vision
+token in the language model's sequence, O language-model width, N expert.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 
+class Encoded(NamedTuple):
+    """What an encoder sees of single volumes: CLS or another global token, tokens, and low-level tokens if it has a
+    second stream."""
+
+    cls: Float[Tensor, "B K"]
+    tokens: Float[Tensor, "B T K"]
+    low: Float[Tensor, "B U L"] | None = None
+
+
 @dataclass(frozen=True)
 class VisionFeatures:
-    """What the encoder sees of a batch of studies: pooled tokens and CLS of every modality, and which are present."""
+    """What the encoder sees of a batch of studies: pooled tokens and CLS of every modality, which are present, and the
+    low-level tokens of an encoder with two streams."""
 
     tokens: Float[Tensor, "B M T K"]
     cls: Float[Tensor, "B M K"]
     present: Bool[Tensor, "B M"]
+    low: Float[Tensor, "B M U L"] | None = None
+
+    @classmethod
+    def spread(cls, seen: Encoded, present: Bool[Tensor, "B M"]) -> "VisionFeatures":
+        """Volumes seen one by one, those of the modalities present in their order, at their places; zero elsewhere."""
+        tokens, global_token = _place(seen.tokens, present), _place(seen.cls, present)
+        return cls(tokens, global_token, present, None if seen.low is None else _place(seen.low, present))
+
+    def inputs(self) -> dict[str, Tensor]:
+        """As arguments of the model."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+def _place(values: Float[Tensor, "V *rest"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B M *rest"]:
+    placed = values.new_zeros(*present.shape, *values.shape[1:])
+    placed[present] = values
+    return placed
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import model_validator
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -23,27 +24,33 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, cached_file
 
 from voxmoe.errors import WeightsError
-from voxmoe.model.connector import ConnectorSettings, make_connector
+from voxmoe.model.concatenation import Med3DVLMSettings
+from voxmoe.model.connector import ConnectorSettings, make_connector, two_streams
+from voxmoe.model.encoder import EncoderSettings, make_encoder
 from voxmoe.model.experts import ExpertConnector, ExpertSettings
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import LossWeights, TaskHeads, head_losses
 from voxmoe.model.language import LanguageSettings, add_lora, load_language_model
-from voxmoe.model.vision import VisionEncoder, VisionSettings
+from voxmoe.model.vision import VisionSettings
 from voxmoe.settings import Settings
 from voxmoe.vocabulary import Modality
-
-IGNORED = -100
 
 
 class ModelSettings(Settings):
     """What the model is made of. Without `vision` it is the text-only baseline: the same model, blind."""
 
-    vision: VisionSettings | None = VisionSettings()
+    vision: EncoderSettings | None = VisionSettings()
     connector: ConnectorSettings = ExpertSettings()
     language: LanguageSettings = LanguageSettings()
     loss: LossWeights = LossWeights()
     profile: str | None = None
     """The profile whose labels the model was trained on."""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "ModelSettings":
+        if self.vision is not None and isinstance(self.connector, Med3DVLMSettings):
+            two_streams(self.vision)
+        return self
 
 
 class MpLLMConfig(PreTrainedConfig):
@@ -66,7 +73,7 @@ class MpLLMConfig(PreTrainedConfig):
 
 @dataclass
 class MpLLMOutput(ModelOutput):
-    """What a forward pass gives. `losses` are the unweighted terms of equation (2)."""
+    """What a forward pass gives. `losses` are the unweighted terms of equation (2); with them there are no logits."""
 
     loss: Any = None  # a scalar; accelerate rebuilds outputs by giving all fields as one dictionary in the first
     logits: Float[Tensor, "B A V"] | None = None
@@ -95,8 +102,8 @@ class MpLLM(PreTrainedModel):
         width = self.language_model.config.hidden_size
         self.heads = TaskHeads(width)
         if settings.vision is not None:
-            self.vision = VisionEncoder(settings.vision)
-            self.connector = make_connector(settings.connector, len(Modality), settings.vision.hidden, width)
+            self.vision = make_encoder(settings.vision)
+            self.connector = make_connector(settings.connector, len(Modality), settings.vision, width)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -106,12 +113,7 @@ class MpLLM(PreTrainedModel):
 
     def encode_images(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> VisionFeatures:
         """Encode the modalities that are present, each by itself; the others' tokens stay zero."""
-        cls, tokens = self.vision(images[present][:, None])
-        all_cls = cls.new_zeros(*present.shape, cls.shape[-1])
-        all_tokens = tokens.new_zeros(*present.shape, *tokens.shape[1:])
-        all_cls[present] = cls
-        all_tokens[present] = tokens
-        return VisionFeatures(all_tokens, all_cls, present)
+        return VisionFeatures.spread(self.vision(images[present][:, None]), present)
 
     def expert_weights(
         self, question_ids: Int[Tensor, "B Q"], question_mask: Int[Tensor, "B Q"]
@@ -139,7 +141,7 @@ class MpLLM(PreTrainedModel):
             self.connector.calibrate(torch.cat(prompts))
         ends = []
         for batch in batches:
-            features = self._features(*(batch.get(name) for name in ("images", "tokens", "cls", "present")))
+            features = self._features(*(batch.get(name) for name in ("images", "tokens", "cls", "low", "present")))
             embeds, mask, _ = self._prompt(batch["question_ids"], batch["question_mask"], features)
             ends.append(self._decode(embeds, mask)[:, -1])
         self.heads.standardise.measure(torch.cat(ends))
@@ -181,12 +183,13 @@ class MpLLM(PreTrainedModel):
         images: Tensor | None,
         tokens: Tensor | None,
         cls: Tensor | None,
+        low: Tensor | None,
         present: Tensor | None,
     ) -> VisionFeatures | None:
         if self.settings.vision is None or present is None:
             return None
         if tokens is not None and cls is not None:
-            return VisionFeatures(tokens, cls, present)
+            return VisionFeatures(tokens, cls, present, low)
         return self.encode_images(images, present) if images is not None else None
 
     def forward(
@@ -196,19 +199,22 @@ class MpLLM(PreTrainedModel):
         images: Float[Tensor, "B M D H W"] | None = None,
         tokens: Float[Tensor, "B M T K"] | None = None,
         cls: Float[Tensor, "B M K"] | None = None,
+        low: Float[Tensor, "B M U L"] | None = None,
         present: Bool[Tensor, "B M"] | None = None,
         answer_ids: Int[Tensor, "B A"] | None = None,
         answer_mask: Int[Tensor, "B A"] | None = None,
         targets: dict[str, Int[Tensor, "B *C"]] | None = None,
         **kwargs: Any,
     ) -> MpLLMOutput:
-        """Logits of the answer's tokens and of the heads; with `targets` also the loss of equation (2).
+        """Logits of the answer's tokens and of the heads, or with `targets` the loss of equation (2) instead of the
+        answer's logits, which are then computed only for tokens that are not padding.
 
-        The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`), in both
-        cases with the modalities that are `present`. Without an answer, `logits` holds those of its first token
-        alone.
+        The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`, and `low` from
+        an encoder with two streams), in both cases with the modalities that are `present`. Without an answer,
+        `logits` holds those of its first token alone.
         """
-        embeds, mask, weights = self._prompt(question_ids, question_mask, self._features(images, tokens, cls, present))
+        features = self._features(images, tokens, cls, low, present)
+        embeds, mask, weights = self._prompt(question_ids, question_mask, features)
         end = embeds.shape[1] - 1
         if answer_ids is not None and answer_mask is not None:
             embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
@@ -216,15 +222,29 @@ class MpLLM(PreTrainedModel):
         hidden = self._decode(embeds, mask)
         heads = self.heads(hidden[:, end])
         answered = hidden[:, end:-1] if answer_ids is not None else hidden[:, end:]
-        logits = self.language_model.get_output_embeddings()(answered)
-        output = MpLLMOutput(logits=logits, heads=heads, expert_weights=weights)
-        if targets is not None:
-            output.losses = head_losses(heads, targets)
-            if answer_ids is not None and answer_mask is not None:
-                output.losses["text"] = _text_loss(logits, answer_ids, answer_mask)
-            factors = self.settings.loss.model_dump()
-            output.loss = sum(factors[name] * loss for name, loss in output.losses.items())
+        output = MpLLMOutput(heads=heads, expert_weights=weights)
+        if targets is None:
+            output.logits = self.language_model.get_output_embeddings()(answered)
+            return output
+        output.losses = head_losses(heads, targets)
+        if answer_ids is not None and answer_mask is not None:
+            output.losses["text"] = self._text_loss(answered, answer_ids, answer_mask)
+        factors = self.settings.loss.model_dump()
+        output.loss = sum(factors[name] * loss for name, loss in output.losses.items())
         return output
+
+    def _text_loss(
+        self,
+        answered: Float[Tensor, "B A O"],
+        answer_ids: Int[Tensor, "B A"],
+        answer_mask: Int[Tensor, "B A"],
+    ) -> Float[Tensor, ""]:
+        """Next-token loss: the mean over an answer's tokens, then over the batch, so that batches can be split
+        freely."""
+        rows, places = answer_mask.nonzero(as_tuple=True)
+        logits = self.language_model.get_output_embeddings()(answered[rows, places])
+        losses = F.cross_entropy(logits, answer_ids[rows, places], reduction="none")
+        return (losses / answer_mask.sum(dim=1)[rows]).sum() / len(answer_mask)
 
     @torch.no_grad()
     def generate(
@@ -234,11 +254,12 @@ class MpLLM(PreTrainedModel):
         images: Float[Tensor, "B M D H W"] | None = None,
         tokens: Float[Tensor, "B M T K"] | None = None,
         cls: Float[Tensor, "B M K"] | None = None,
+        low: Float[Tensor, "B M U L"] | None = None,
         present: Bool[Tensor, "B M"] | None = None,
         **kwargs: Any,
     ) -> Int[Tensor, "B L"]:
         """Token ids of the answers, without the question. `kwargs` go to the language model's `generate`."""
-        features = self._features(images, tokens, cls, present)
+        features = self._features(images, tokens, cls, low, present)
         embeds, mask, _ = self._prompt(question_ids, question_mask, features)
         kwargs.setdefault("do_sample", False)
         kwargs.setdefault("max_new_tokens", 128)
@@ -298,16 +319,6 @@ def _weights_file(place: str | os.PathLike[str]) -> str:
         return str(cached_file(str(place), SAFE_WEIGHTS_NAME))
     except OSError as error:
         raise WeightsError(f"{place}: no model here, and none of that name on the hub ({error})") from None
-
-
-def _text_loss(
-    logits: Float[Tensor, "B A V"], answer_ids: Int[Tensor, "B A"], answer_mask: Int[Tensor, "B A"]
-) -> Float[Tensor, ""]:
-    """Next-token loss: the mean over an answer's tokens, then over the batch, so that batches can be split freely."""
-    labels = answer_ids.masked_fill(answer_mask == 0, IGNORED)
-    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
-    by_token = losses.view_as(labels)
-    return (by_token.sum(dim=1) / answer_mask.sum(dim=1)).mean()
 
 
 AutoConfig.register("mpllm", MpLLMConfig)

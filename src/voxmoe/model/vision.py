@@ -8,6 +8,7 @@ width.
 """
 
 from math import prod
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from voxmoe.model.features import Encoded
 from voxmoe.settings import Settings
 
 Triple = tuple[int, int, int]
@@ -24,6 +26,7 @@ class VisionSettings(Settings):
     """Sizes of the encoder. Triples are depth, height, width in voxels of the model's grid; the defaults are
     M3D-CLIP's."""
 
+    kind: Literal["vit"] = "vit"
     grid: Triple = (32, 256, 256)
     patch: Triple = (4, 16, 16)
     pool: Triple = (2, 2, 2)
@@ -51,6 +54,11 @@ class VisionSettings(Settings):
     def pooled(self) -> Triple:
         depth, height, width = (patches // pool for patches, pool in zip(self.patches, self.pool, strict=True))
         return depth, height, width
+
+    @property
+    def patch_width(self) -> int:
+        """Width of what is seen of a patch."""
+        return self.hidden
 
     @property
     def tokens(self) -> int:
@@ -152,6 +160,6 @@ class VisionEncoder(nn.Module):
         cells = patches.transpose(1, 2).reshape(batch, width, *self.settings.patches)
         return F.avg_pool3d(cells, self.settings.pool).flatten(2).transpose(1, 2)
 
-    def forward(self, x: Float[Tensor, "B C D H W"]) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B T K"]]:
+    def forward(self, x: Float[Tensor, "B C D H W"]) -> Encoded:
         cls, patches = self.patch_features(x)
-        return cls, self.pool(patches)
+        return Encoded(cls, self.pool(patches))

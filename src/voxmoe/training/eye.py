@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from voxmoe.errors import TrainingError
 from voxmoe.imaging.grid import GriddedStudy
-from voxmoe.model.vision import VisionEncoder
+from voxmoe.model.encoder import Encoder
 from voxmoe.training.recipe import EyeSettings
 
 Sample = tuple[GriddedStudy, Float32[np.ndarray, "L D H W"]]
@@ -30,10 +30,10 @@ def drop_modalities(present: Bool[Tensor, "B M"], chance: float, generator: torc
 class _Grounding(nn.Module):
     """The encoder with a linear map from all modalities' patches at one place to label fractions (logits)."""
 
-    def __init__(self, encoder: VisionEncoder, modalities: int, labels: int) -> None:
+    def __init__(self, encoder: Encoder, modalities: int, labels: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.linear = nn.Linear(modalities * encoder.settings.hidden, labels)
+        self.linear = nn.Linear(modalities * encoder.settings.patch_width, labels)
 
     def forward(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B L P"]:
         _, patches = self.encoder.patch_features(images[present][:, None])
@@ -44,7 +44,7 @@ class _Grounding(nn.Module):
 
 
 def train_eye(
-    encoder: VisionEncoder,
+    encoder: Encoder,
     samples: Sequence[Sample],
     settings: EyeSettings,
     seed: int,

@@ -14,18 +14,21 @@ from voxmoe.model.mpllm import MpLLM
 
 @dataclass(frozen=True)
 class StudyFeatures:
-    """Pooled tokens and CLS of every modality of one study."""
+    """Pooled tokens and CLS of every modality of one study, and low-level tokens from an encoder with two streams."""
 
     tokens: Float[Tensor, "M T K"]
     cls: Float[Tensor, "M K"]
     present: Bool[Tensor, " M"]
+    low: Float[Tensor, "M U L"] | None = None
 
 
 def stack(features: Sequence[StudyFeatures]) -> VisionFeatures:
+    low = [study.low for study in features if study.low is not None]
     return VisionFeatures(
         torch.stack([study.tokens for study in features]),
         torch.stack([study.cls for study in features]),
         torch.stack([study.present for study in features]),
+        torch.stack(low) if low else None,
     )
 
 
@@ -42,6 +45,6 @@ def encode_studies(
             torch.from_numpy(study.images)[None].to(model.device),
             torch.from_numpy(study.present)[None].to(model.device),
         )
-        features[name] = StudyFeatures(seen.tokens[0], seen.cls[0], seen.present[0])
+        features[name] = StudyFeatures(**{part: tensor[0] for part, tensor in seen.inputs().items()})
         progress(len(features), len(studies))
     return features

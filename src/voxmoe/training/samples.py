@@ -89,11 +89,9 @@ class Collator:
         )
         batch["targets"] = targets(rows)
         if self.features is not None:
-            seen = stack([self.features[row["study"]] for row in rows])
-            present = seen.present
+            batch |= stack([self.features[row["study"]] for row in rows]).inputs()
             if self.modality_dropout:
-                present = drop_modalities(present, self.modality_dropout, self.generator)
-            batch |= {"tokens": seen.tokens, "cls": seen.cls, "present": present}
+                batch["present"] = drop_modalities(batch["present"], self.modality_dropout, self.generator)
         return batch
 
 
