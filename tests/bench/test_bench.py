@@ -97,5 +97,5 @@ def test_real_masks_and_their_profiles(real_data: Path) -> None:
 
 def test_benchmarks_by_name() -> None:
     assert {name: bench_named(name) for name in BENCHES} == BENCHES
-    with pytest.raises(BenchError, match="no benchmark is called 'speed'; there are findings, reading"):
+    with pytest.raises(BenchError, match="no benchmark is called 'speed'; there are findings, reading, memory"):
         bench_named("speed")

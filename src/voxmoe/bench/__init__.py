@@ -1,13 +1,18 @@
-"""Side-by-side timings: ours and the ordinary way, in turn in one process, as a ratio; outputs have to be equal."""
+"""Side-by-side measurements: ours and the ordinary way, in turn, as a ratio."""
 
 from collections.abc import Callable
 from typing import Any
 
 from voxmoe.bench.findings import bench_findings
+from voxmoe.bench.memory import bench_memory
 from voxmoe.bench.reading import bench_reading
 from voxmoe.errors import BenchError
 
-BENCHES: dict[str, Callable[[], dict[str, Any]]] = {"findings": bench_findings, "reading": bench_reading}
+BENCHES: dict[str, Callable[[], dict[str, Any]]] = {
+    "findings": bench_findings,
+    "reading": bench_reading,
+    "memory": bench_memory,
+}
 
 
 def bench_named(name: str) -> Callable[[], dict[str, Any]]:

@@ -258,10 +258,10 @@ def ask(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to time: findings or reading.")],
+    name: Annotated[str, typer.Argument(help="What to measure: findings, reading or memory.")],
     json: Json = False,
 ) -> None:
-    """Time a part of VoxMoE and the ordinary way of doing the same, in turn, on the same data."""
+    """Measure a part of VoxMoE and the ordinary way of doing the same, in turn, on the same data."""
     from voxmoe.bench import bench_named
     from voxmoe.cli import show
 

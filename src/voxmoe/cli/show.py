@@ -282,12 +282,44 @@ def _answer(answer: dict[str, Any]) -> None:
 
 
 def bench(result: dict[str, Any]) -> None:
+    if result["name"] == "memory":
+        _memory(result)
+        return
     low, high = result["ratio_range"]
     out.print(
         f"{result['name']}: {result['ratio']:.1f} times as fast ({low:.1f} to {high:.1f}; median of {result['cases']} "
         f"cases, {result['runs']} runs each, {result['data']}): {1000 * result['ours_s']:.1f} ms against "
         f"{1000 * result['reference_s']:.1f} ms a case"
     )
+
+
+def _memory(result: dict[str, Any]) -> None:
+    low, high = result["ratio_range"]
+    out.print(
+        f"memory: a step of a concatenating baseline needs {result['ratio']:.1f} times the memory of one of mpLLM "
+        f"({low:.1f} to {high:.1f}); in MB, and in brackets the share of it that mpLLM needs ({result['data']})"
+    )
+    for case, systems in result["by_case"].items():
+        table = Table(box=None, pad_edge=False, title=f"\n{case}", title_justify="left")
+        for column in ("system", "image tokens", "a step adds", "saved for backward", "stands", "in all", "s a step"):
+            table.add_column(column, justify="left" if column == "system" else "right")
+        for system, found in systems.items():
+            shared = [
+                f"{found[f'{what}_bytes'] / 1e6:,.0f} ({found[f'mpllm_share_of_{what}']:.0%})"
+                for what in ("step", "saved", "total")
+            ]
+            stands = f"{found['fixed_bytes'] / 1e6:,.0f}"
+            seconds = f"{found['seconds']:.1f}"
+            table.add_row(system, str(found["image_tokens"]), *shared[:2], stands, shared[2], seconds)
+        out.print(table)
+    table = Table(box=None, pad_edge=False, title="\nat Phi-3-Mini's size, computed, bf16", title_justify="left")
+    for column in ("system", "tokens a sequence", "saved a layer", "saved in all", "key-value cache", "connector"):
+        table.add_column(column, justify="left" if column == "system" else "right")
+    for system, found in result["phi3"].items():
+        sizes = [f"{found[name] / 1e6:,.0f} MB" for name in ("saved_bytes_a_layer", "saved_bytes", "kv_cache_bytes")]
+        connector = f"{found['connector_parameters'] / 1e6:.1f} M"
+        table.add_row(system, str(found["sequence"]), *sizes, connector)
+    out.print(table)
 
 
 def info(found: dict[str, Any]) -> None:

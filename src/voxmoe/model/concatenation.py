@@ -48,8 +48,8 @@ class Med3DVLMSettings(Settings):
     """Med3DVLM: an MLP-mixer for each of the encoder's two streams."""
 
     kind: Literal["med3dvlm"] = "med3dvlm"
-    high_tokens: tuple[PositiveInt, ...] = Field((64, 128), min_length=1)
-    low_tokens: tuple[PositiveInt, ...] = Field((192, 128), min_length=1)
+    high_tokens: tuple[PositiveInt, ...] = Field(default=(64, 128), min_length=1)
+    low_tokens: tuple[PositiveInt, ...] = Field(default=(192, 128), min_length=1)
     """Tokens of the streams after every layer."""
     mlp_depth: PositiveInt = 2
 
