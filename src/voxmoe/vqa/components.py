@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import marching_cubes, mesh_surface_area
 
-from voxmoe.imaging.grid import bounding_box
 from voxmoe.imaging.volume import byte_counts
 
 Spacing = tuple[float, float, float]
@@ -39,12 +38,33 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Components:
-    """The components of a mask: each one's number of voxels, and the array [X, Y, Z] that says which is where (from
-    1)."""
+class _Runs:
+    """Unbroken lines of voxels along x: the first and last x of each and its y and z, in memory order."""
 
+    first: Int64[np.ndarray, " R"]
+    last: Int64[np.ndarray, " R"]
+    y: Int64[np.ndarray, " R"]
+    z: Int64[np.ndarray, " R"]
+
+    def __getitem__(self, part: slice) -> "_Runs":
+        return _Runs(self.first[part], self.last[part], self.y[part], self.z[part])
+
+    @property
+    def voxels(self) -> Int64[np.ndarray, " R"]:
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True)
+class Components:
+    """The components of a mask, numbered from 1 in memory order; places count the empty voxel around the mask."""
+
+    labels: Shaped[np.ndarray, "X2 Y2 Z2"]
+    """Which component is where, with one empty voxel more on each side of the mask, x fastest in memory."""
+    runs: _Runs
+    """The runs of all components, component by component."""
+    starts: Int64[np.ndarray, " C"]
+    """Where each component's runs begin."""
     voxels: Int64[np.ndarray, " C"]
-    labels: Shaped[np.ndarray, "X Y Z"]
 
     @property
     def core(self) -> int:
@@ -55,20 +75,45 @@ class Components:
     def core_fraction(self) -> float:
         return float(self.voxels.max() / self.voxels.sum())
 
+    def runs_of(self, index: int) -> _Runs:
+        ends = [*self.starts[1:].tolist(), len(self.runs.first)]
+        return self.runs[int(self.starts[index]) : ends[index]]
+
+
+def _padded(mask: Bool[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X2 Y2 Z2"]:
+    """Bytes of 0 and 1, one empty voxel more on each side, x fastest in memory."""
+    x, y, z = mask.shape
+    padded = np.zeros((x + 2, y + 2, z + 2), np.uint8, order="F")
+    padded[1:-1, 1:-1, 1:-1] = mask
+    return padded
+
+
+def _runs(
+    labels: Shaped[np.ndarray, "X2 Y2 Z2"], filled: UInt8[np.ndarray, "X2 Y2 Z2"], count: int
+) -> tuple[_Runs, Int64[np.ndarray, " C"]]:
+    """The runs of all components, component by component, and where each component's begin."""
+    # Neighbours along x are of one component whatever the connectivity, so a run ends where the filling does.
+    flat = filled.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    begin, end = edges[::2], edges[1::2]
+    starts = np.zeros(1, np.int64)
+    if count > 1:
+        owner = labels.ravel(order="F")[begin]
+        order = np.argsort(owner, kind="stable")
+        begin, end = begin[order], end[order]
+        starts = np.searchsorted(owner[order], np.arange(1, count + 1)).astype(np.int64)
+    x_size, y_size, _ = filled.shape
+    line, x = np.divmod(begin, x_size)
+    z, y = np.divmod(line, y_size)
+    return _Runs(x, x + (end - begin) - 1, y, z), starts
+
 
 def find_components(mask: Bool[np.ndarray, "X Y Z"], connectivity: int) -> Components:
     """Label the connected components of a mask that is not empty."""
-    # As bytes: cc3d 4.1 reserves too few labels for booleans on small or thin grids and then gives up.
-    labels = cc3d.connected_components(np.asfortranarray(mask).view(np.uint8), connectivity=connectivity)
-    return Components(np.bincount(labels.ravel(order="K"))[1:].astype(np.int64), labels)
-
-
-def _padded(labels: Shaped[np.ndarray, "X Y Z"]) -> Shaped[np.ndarray, "X2 Y2 Z2"]:
-    """One empty voxel more on each side, x fastest in memory."""
-    x, y, z = labels.shape
-    padded = np.zeros((x + 2, y + 2, z + 2), labels.dtype, order="F")
-    padded[1:-1, 1:-1, 1:-1] = labels
-    return padded
+    filled = _padded(mask)
+    labels, count = cc3d.connected_components(filled, connectivity=connectivity, binary_image=True, return_N=True)
+    runs, starts = _runs(labels, filled, count)
+    return Components(labels, runs, starts, np.add.reduceat(runs.voxels, starts))
 
 
 @lru_cache(maxsize=16)
@@ -92,16 +137,20 @@ def _corner_codes(filled: UInt8[np.ndarray, "X2 Y2 Z2"]) -> UInt8[np.ndarray, " 
     return codes
 
 
-def _surfaces(
-    padded: Shaped[np.ndarray, "X2 Y2 Z2"], filled: UInt8[np.ndarray, "X2 Y2 Z2"], count: int, spacing: Spacing
-) -> Float64[np.ndarray, " C"]:
+def _surface(filled: UInt8[np.ndarray, "X2 Y2 Z2"], spacing: Spacing) -> Float64[np.ndarray, "1"]:
+    """Surface area in mm2 of a single component on a padded grid of 0 and 1."""
+    return np.array([byte_counts(_corner_codes(filled)) @ _area_table(spacing)])
+
+
+def _surfaces(components: Components, spacing: Spacing) -> Float64[np.ndarray, " C"]:
     """Surface area in mm2 of each component, each as if it stood alone on an empty grid."""
-    table = _area_table(spacing)
-    codes = _corner_codes(filled)
+    labels, count = components.labels, len(components.voxels)
+    filled = (labels != 0).view(np.uint8)
     if count == 1:
-        return np.array([byte_counts(codes) @ table])
-    x_size, y_size, _ = padded.shape
-    cells, flat = np.flatnonzero(table[codes]), padded.ravel(order="F")
+        return _surface(filled, spacing)
+    table = _area_table(spacing)
+    x_size, y_size, _ = labels.shape
+    cells, flat = np.flatnonzero(table[_corner_codes(filled)]), labels.ravel(order="F")
     corners = np.stack([flat[cells + i + x_size * (j + y_size * k)] for i, j, k in _CORNERS])  # 8 K
     areas = np.zeros(count + 1)
     # With fewer than 26 neighbours one cell can hold several components: each sees only its own corners.
@@ -114,44 +163,11 @@ def _surfaces(
     return areas[1:]
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """Unbroken lines of voxels along x: the first and last x of each and its y and z, in memory order."""
-
-    first: Int64[np.ndarray, " R"]
-    last: Int64[np.ndarray, " R"]
-    y: Int64[np.ndarray, " R"]
-    z: Int64[np.ndarray, " R"]
-
-    def __getitem__(self, part: slice) -> "_Runs":
-        return _Runs(self.first[part], self.last[part], self.y[part], self.z[part])
-
-
-def _runs(
-    padded: Shaped[np.ndarray, "X2 Y2 Z2"], filled: UInt8[np.ndarray, "X2 Y2 Z2"], count: int
-) -> tuple[_Runs, Int64[np.ndarray, " C"]]:
-    """The runs of all components, component by component, and where each component's begin."""
-    # Neighbours along x are of one component whatever the connectivity, so a run ends where the filling does.
-    flat = filled.ravel(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    begin, end = edges[::2], edges[1::2]
-    starts = np.zeros(1, np.int64)
-    if count > 1:
-        owner = padded.ravel(order="F")[begin]
-        order = np.argsort(owner, kind="stable")
-        begin, end = begin[order], end[order]
-        starts = np.searchsorted(owner[order], np.arange(1, count + 1)).astype(np.int64)
-    x_size, y_size, _ = filled.shape
-    line, x = np.divmod(begin, x_size)
-    z, y = np.divmod(line, y_size)
-    return _Runs(x, x + (end - begin) - 1, y, z), starts
-
-
 def _moments(
     runs: _Runs, starts: Int64[np.ndarray, " C"], spacing: Spacing
 ) -> tuple[Float64[np.ndarray, " C"], Float64[np.ndarray, "C 3 3"]]:
     """Number of voxels and covariance of their places in mm2, for each component."""
-    n = (runs.last - runs.first + 1).astype(np.float64)
+    n = runs.voxels.astype(np.float64)
     x, y, z = (runs.first + runs.last) / 2, runs.y, runs.z
     nx, ny, nz = n * x, n * y, n * z
     squares = nx * x + n * (n * n - 1) / 12  # the sum of x^2 over a run
@@ -174,7 +190,8 @@ def _axis_ratios(
 
 
 _NOWHERE = 1 << 20
-_DIRECTIONS = ((1, 0), (0, 1), (1, 1), (1, -1))
+_DIRECTIONS = ((1, 0), (0, 1), (1, 1), (1, -1), (2, 1), (1, 2), (2, -1), (1, -2))
+_REACH = 2
 
 
 def _hull_points(runs: _Runs) -> Int64[np.ndarray, "P 3"]:
@@ -183,8 +200,8 @@ def _hull_points(runs: _Runs) -> Int64[np.ndarray, "P 3"]:
     Seen from either end of the x axis the voxels are a relief over y and z; a voxel that does not stand out over the
     middle between two others is no corner.
     """
-    y, z = runs.y - runs.y.min() + 1, runs.z - runs.z.min() + 1
-    shape = (2, int(y.max()) + 2, int(z.max()) + 2)
+    y, z = runs.y - runs.y.min() + _REACH, runs.z - runs.z.min() + _REACH
+    shape = (2, int(y.max()) + _REACH + 1, int(z.max()) + _REACH + 1)
     relief, places = np.full(shape, _NOWHERE).ravel(), y * shape[2] + z
     np.minimum.at(relief, places, runs.first)
     np.minimum.at(relief, places + shape[1] * shape[2], -runs.last)
@@ -196,43 +213,52 @@ def _hull_points(runs: _Runs) -> Int64[np.ndarray, "P 3"]:
     return np.stack([np.where(side, -1, 1) * relief[points], y, z], axis=1)
 
 
-def _solidity(voxels: float, runs: _Runs) -> float:
-    """Volume over that of the convex hull of the voxel centres, which are not all in one plane; spacing cancels out."""
+def _solidity(voxels: int, runs: _Runs) -> float:
+    """Volume over that of the convex hull of the voxel centres; spacing cancels out."""
     try:
-        return float(voxels / ConvexHull(_hull_points(runs)).volume)
-    except QhullError:  # nearly flat, by Qhull's own tolerance
+        # Joggled (QJ), Qhull need not merge the many facets that lie in one plane, which takes most of its time. The
+        # corners are whole numbers, so six times the volume is one too: rounding takes the joggle out again.
+        sixfold = round(6 * ConvexHull(_hull_points(runs), qhull_options="QJ").volume)
+    except QhullError:  # fewer points than a hull needs
         return 1.0
+    return 6 * voxels / sixfold if sixfold else 1.0
 
 
-def measure_shapes(labels: Shaped[np.ndarray, "X Y Z"], count: int, spacing: Spacing) -> list[Shape]:
-    """The shape of each of the components 1..count of a label array, in mm, without regard to the others."""
-    padded = _padded(labels)
-    filled = (padded != 0).view(np.uint8)
-    runs, starts = _runs(padded, filled, count)
+def _shapes(
+    runs: _Runs, starts: Int64[np.ndarray, " C"], areas: Float64[np.ndarray, " C"], spacing: Spacing
+) -> list[Shape]:
+    """The shapes of components from their runs and surfaces."""
     voxels, covariance = _moments(runs, starts, spacing)
     volumes = voxels * (spacing[0] * spacing[1] * spacing[2])
-    areas = _surfaces(padded, filled, count, spacing)
     sphericity = np.cbrt(np.pi) * np.cbrt(6 * volumes) ** 2 / areas
     elongation, flatness = _axis_ratios(voxels, covariance)
-    ends = [*starts[1:], len(runs.first)]
-    parts = [runs[start:end] for start, end in zip(starts, ends, strict=True)]
+    ends = [*starts[1:].tolist(), len(runs.first)]
     solidity = [
-        _solidity(size, part) if thick else 1.0
-        for size, part, thick in zip(voxels.tolist(), parts, flatness > 0, strict=True)
+        _solidity(int(size), runs[start:end]) if thick else 1.0
+        for size, start, end, thick in zip(voxels.tolist(), starts.tolist(), ends, flatness > 0, strict=True)
     ]
     columns = np.stack([sphericity, elongation, flatness, solidity, areas / volumes], axis=1)
     return [Shape(*row) for row in columns.tolist()]
 
 
+def measure_shapes(components: Components, spacing: Spacing) -> list[Shape]:
+    """The shape of each component in mm, without regard to the others."""
+    return _shapes(components.runs, components.starts, _surfaces(components, spacing), spacing)
+
+
 def core_shape(components: Components, spacing: Spacing) -> Shape:
     """The shape of the largest component."""
-    core = components.labels == components.core + 1
-    box = bounding_box(core)
-    return measure_shapes(core[box.slices].view(np.uint8), 1, spacing)[0]
+    runs = components.runs_of(components.core)
+    x, y, z = (
+        slice(low.min() - 1, high.max() + 2)
+        for low, high in ((runs.first, runs.last), (runs.y, runs.y), (runs.z, runs.z))
+    )
+    core = (components.labels[x, y, z] == components.core + 1).view(np.uint8)
+    return _shapes(runs, np.zeros(1, np.int64), _surface(core, spacing), spacing)[0]
 
 
 def mean_shape(components: Components, spacing: Spacing) -> Shape:
     """The mean over all components, degenerate ones counted like any other."""
-    shapes = measure_shapes(components.labels, len(components.voxels), spacing)
+    shapes = measure_shapes(components, spacing)
     names = Shape.__dataclass_fields__
     return Shape(**{name: float(np.mean([getattr(shape, name) for shape in shapes])) for name in names})

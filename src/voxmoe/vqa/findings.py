@@ -12,7 +12,7 @@ from voxmoe.imaging.atlas import RegionMap
 from voxmoe.imaging.grid import bounding_box
 from voxmoe.imaging.study import check_labels, check_same_grid
 from voxmoe.imaging.volume import Volume
-from voxmoe.vocabulary import ABSENT, NO_REGION, REGIONS, Label, Profile, Task
+from voxmoe.vocabulary import ABSENT, NO_REGION, REGIONS, Profile, Task
 from voxmoe.vqa.components import Shape, core_shape, find_components, mean_shape
 from voxmoe.vqa.protocol import Protocol
 
@@ -110,14 +110,17 @@ def _touched_regions(mask: Bool[np.ndarray, "X Y Z"], codes: np.ndarray) -> dict
 
 
 def _label_findings(
-    mask: Volume, label: Label, protocol: Protocol, brain: Brain | None, codes: UInt8[np.ndarray, "X Y Z"] | str
+    everywhere: Bool[np.ndarray, "X Y Z"],
+    voxels: int,
+    mask: Volume,
+    protocol: Protocol,
+    brain: Brain | None,
+    codes: UInt8[np.ndarray, "X Y Z"] | str,
 ) -> LabelFindings:
-    everywhere = mask.data == label.value
-    box = bounding_box(everywhere)
-    here = np.asfortranarray(everywhere[box.slices])
-    voxels = int(np.count_nonzero(here))
     if voxels == 0:
         return _absent(brain)
+    box = bounding_box(everywhere)
+    here = everywhere[box.slices]
     reasons = {}
     if brain is None:
         reasons["volume"] = NO_BRAIN_IMAGE
@@ -161,15 +164,19 @@ def find(
     """
     box = bounding_box(mask.data)
     lesions = mask.crop(box.slices)
-    check_labels(lesions, profile)
+    places = {label.key: lesions.data == label.value for label in profile.labels}
+    voxels = {key: int(np.count_nonzero(place)) for key, place in places.items()}
+    if sum(voxels.values()) != np.count_nonzero(lesions.data):
+        check_labels(lesions, profile)
     atlas = None if isinstance(regions, str) else regions
     if atlas is not None:
         check_same_grid(mask, atlas.grid)
     codes = regions if isinstance(regions, str) else regions.codes[box.slices]
+    labels = {key: _label_findings(place, voxels[key], mask, protocol, brain, codes) for key, place in places.items()}
     return Findings(
         protocol=protocol.name,
         profile=profile.name,
-        labels={label.key: _label_findings(lesions, label, protocol, brain, codes) for label in profile.labels},
+        labels=labels,
         brain_voxels=brain.voxels if brain else None,
         brain_from=brain.source if brain else None,
         atlas=atlas.atlas if atlas else None,
