@@ -1,5 +1,6 @@
 """Each benchmark on a small case: the form of its result, and that unequal outputs are not passed over."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxmoe.bench import BENCHES, bench_named, findings, reading
+from voxmoe.bench import BENCHES, bench_named, building, findings, reading
 from voxmoe.bench.cases import MaskCase, mask_cases
 from voxmoe.bench.timing import time_in_turn
 from voxmoe.errors import BenchError
@@ -72,6 +73,24 @@ def test_reading_otherwise_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
         reading.bench_reading([path], runs=1)
 
 
+def test_a_build(cohort: Path) -> None:
+    result = building.bench_build(cohort, runs=1)
+    check_form(result, "build", cases=1, runs=1)
+    assert result["studies"] == 4
+    assert result["build_over_reading"] == pytest.approx(1 / result["ratio"])
+    gli = result["gli"]
+    assert gli["build_s"] == pytest.approx(1621 * result["ours_s"] / 4)
+    assert gli["build_s"] == pytest.approx(gli["reading_s"] + gli["beyond_reading_s"])
+
+
+def test_a_build_that_leaves_studies_out_is_an_error(cohort: Path, tmp_path: Path) -> None:
+    for study in sorted(path for path in cohort.iterdir() if path.is_dir())[:2]:
+        shutil.copytree(study, tmp_path / study.name)
+    next(tmp_path.glob("*/*-seg.nii.gz")).unlink()
+    with pytest.raises(BenchError, match="1 studies cannot be used"):
+        building.bench_build(tmp_path, runs=1)
+
+
 def test_the_two_sides_take_turns() -> None:
     turns: list[str] = []
     timing = time_in_turn("x", lambda: turns.append("ours"), lambda: turns.append("reference"), runs=3)
@@ -97,5 +116,5 @@ def test_real_masks_and_their_profiles(real_data: Path) -> None:
 
 def test_benchmarks_by_name() -> None:
     assert {name: bench_named(name) for name in BENCHES} == BENCHES
-    with pytest.raises(BenchError, match="no benchmark is called 'speed'; there are findings, reading, memory"):
+    with pytest.raises(BenchError, match=f"no benchmark is called 'speed'; there are {', '.join(BENCHES)}"):
         bench_named("speed")

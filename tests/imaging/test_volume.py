@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxmoe.errors import ImageError, LabelError
-from voxmoe.imaging.volume import Volume, label_values, read_image, read_mask, read_raw, write_volume
+from voxmoe.imaging.volume import Volume, label_values, read_image, read_mask, read_raw, scan_image, write_volume
 
 ORIENTATIONS = ["".join(codes) for order in permutations(("LR", "PA", "IS")) for codes in product(*order)]
 SPACING = (0.8, 1.25, 3.0)
@@ -100,6 +100,20 @@ def test_scaled_integers_read_as_what_they_stand_for(tmp_path: Path) -> None:
     (tmp_path / "scaled.nii").write_bytes(content)
     expected = (stored * 0.5 - 1024).reshape((2, 2, 2), order="F")
     np.testing.assert_array_equal(read_image(tmp_path / "scaled.nii").data, expected)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIL"])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4", "f8"])
+def test_a_scan_counts_what_the_image_holds(dtype: str, axes: str, tmp_path: Path) -> None:
+    volume = numbered(axes=axes)
+    data = np.where(volume.data % 3 == 0, 0, volume.data).astype(dtype)
+    write_volume(Volume(data, volume.affine, axes=axes), tmp_path / "image.nii.gz")
+    scan, image = scan_image(tmp_path / "image.nii.gz"), read_image(tmp_path / "image.nii.gz")
+    assert scan.data.dtype == ("f4" if dtype == "f8" else dtype)
+    assert image.data.flags.f_contiguous
+    np.testing.assert_array_equal(scan.data, image.data)
+    np.testing.assert_array_equal(scan.affine, image.affine)
+    assert (scan.axes, scan.source) == (image.axes, image.source)
 
 
 @pytest.mark.parametrize("trailing", [(1,), (1, 1)])

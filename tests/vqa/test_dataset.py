@@ -17,6 +17,8 @@ from voxmoe.imaging.volume import Volume, write_volume
 from voxmoe.vocabulary import Kind, Modality, Task
 from voxmoe.vqa.dataset import SPLITS, Dataset, build_dataset, open_dataset, split_patients
 from voxmoe.vqa.encoding import encode
+from voxmoe.vqa.findings import to_json
+from voxmoe.vqa.measure import measure
 from voxmoe.vqa.protocol import PAPER_V2
 from voxmoe.vqa.wordings import Bank
 
@@ -158,6 +160,11 @@ def test_answers_and_targets_say_the_same(built: Dataset) -> None:
         assert all(row[task] == "not asked" for task in ("volume", "shape", "spread") if task not in row["tasks"])
         if row["label"] == "RC":
             assert {row[task] if task != "region" else row[task][0] for task in row["tasks"]} <= {"N/A"}
+
+
+def test_findings_are_those_of_the_study_alone(built: Dataset, cohort: Path) -> None:
+    for record in json.loads((built.root / "meta" / "studies.json").read_text()):
+        assert record["findings"] == json.loads(json.dumps(to_json(measure(cohort / record["study"]))))
 
 
 def test_rows_lead_to_their_files(built: Dataset, cohort: Path) -> None:

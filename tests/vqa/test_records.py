@@ -63,9 +63,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     load = records.load_study
 
-    def noted(files: StudyFiles, with_mask: bool = False) -> object:
+    def noted(files: StudyFiles, **how: bool) -> object:
         read.append(files.id)
-        return load(files, with_mask)
+        return load(files, **how)
 
     monkeypatch.setattr(records, "load_study", noted)
     return read

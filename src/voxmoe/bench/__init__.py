@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+from voxmoe.bench.building import bench_build
 from voxmoe.bench.findings import bench_findings
 from voxmoe.bench.memory import bench_memory
 from voxmoe.bench.reading import bench_reading
 from voxmoe.errors import BenchError
 
 BENCHES: dict[str, Callable[[], dict[str, Any]]] = {
+    "build": bench_build,
     "findings": bench_findings,
-    "reading": bench_reading,
     "memory": bench_memory,
+    "reading": bench_reading,
 }
 
 

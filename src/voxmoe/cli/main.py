@@ -258,7 +258,7 @@ def ask(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: findings, reading or memory.")],
+    name: Annotated[str, typer.Argument(help="What to measure; a wrong name lists what there is.")],
     json: Json = False,
 ) -> None:
     """Measure a part of VoxMoE and the ordinary way of doing the same, in turn, on the same data."""

@@ -291,6 +291,12 @@ def bench(result: dict[str, Any]) -> None:
         f"cases, {result['runs']} runs each, {result['data']}): {1000 * result['ours_s']:.1f} ms against "
         f"{1000 * result['reference_s']:.1f} ms a case"
     )
+    if gli := result.get("gli"):
+        out.print(
+            f"a build takes {result['build_over_reading']:.2f} times as long as reading its files: "
+            f"{result['studies_per_s']:.1f} studies/s in one process; {gli['studies']:,} studies would take "
+            f"{gli['reading_s']:.0f} s to read and {gli['beyond_reading_s']:.0f} s beyond"
+        )
 
 
 def _memory(result: dict[str, Any]) -> None:

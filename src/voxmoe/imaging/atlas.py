@@ -56,16 +56,16 @@ def _grown(
 ) -> UInt8[np.ndarray, "X Y Z"]:
     """Unlabelled voxels within reach of the cortex take the region of the nearest cortical voxel."""
     size = int(ids.max()) + 1
-    free = (regions == 0) & (_lookup(parcellation.never, size)[ids] == 0)
-    cortex = np.where(_lookup(parcellation.cortex, size)[ids] == 1, regions, 0)
     reach = int(parcellation.grow_mm / spacing)
+    padded = np.pad(np.where(_lookup(parcellation.cortex, size)[ids] == 1, regions, 0), reach)
+    free = ((regions == 0) & (_lookup(parcellation.never, size)[ids] == 0)).view(np.uint8)
     steps = sorted(product(range(-reach, reach + 1), repeat=3), key=lambda step: (sum(s * s for s in step), step))
-    padded = np.pad(cortex, reach)
     grown = regions.copy()
     for step in steps:
         if 0 < sum(s * s for s in step) <= reach * reach:
-            shifted = padded[tuple(slice(reach + s, reach + s + n) for s, n in zip(step, ids.shape, strict=True))]
-            np.copyto(grown, shifted, where=free & (grown == 0))
+            taken = padded[tuple(slice(reach + s, reach + s + n) for s, n in zip(step, ids.shape, strict=True))] * free
+            grown += taken
+            free &= (taken == 0).view(np.uint8)
     return grown
 
 

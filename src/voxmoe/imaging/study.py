@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from voxmoe.errors import LabelError, StudyError
-from voxmoe.imaging.volume import Volume, label_values, read_image, read_mask
+from voxmoe.imaging.volume import Volume, label_values, read_image, read_mask, scan_image
 from voxmoe.vocabulary import Modality, Profile
 
 
@@ -83,12 +83,14 @@ def load_mask(path: Path, profile: Profile) -> Volume:
     return mask
 
 
-def load_study(files: StudyFiles, with_mask: bool = False) -> Study:
+def load_study(files: StudyFiles, with_mask: bool = False, scan: bool = False) -> Study:
     """Read the images of a study (and its mask) and check that they belong together.
 
-    Raises `ImageError`, `LabelError` or `StudyError`, each naming the file.
+    With `scan`, images are read as `scan_image` does, for those who count voxels and no more. Raises `ImageError`,
+    `LabelError` or `StudyError`, each naming the file.
     """
-    images = {modality: read_image(files.images[modality]) for modality in Modality if modality in files.images}
+    read = scan_image if scan else read_image
+    images = {modality: read(files.images[modality]) for modality in Modality if modality in files.images}
     mask = None
     if with_mask:
         if files.mask is None:

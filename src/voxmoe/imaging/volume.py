@@ -82,7 +82,8 @@ class Volume:
         return f"{shape} voxels of {spacing} mm, origin ({origin}) mm RAS"
 
 
-def _decompressed(path: Path) -> bytes:
+def inflated(path: Path) -> bytes:
+    """What a file holds, taken out of gzip where it is in it; raises `ImageError` if it is missing or broken."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -125,13 +126,34 @@ def _voxels(path: Path, image: "nib.Nifti1Image") -> np.ndarray:
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
         raise ImageError(f"{path}: its voxels are of the type {kind}; one real number a voxel is needed")
+    stored = image.dataobj
     try:
-        voxels: np.ndarray = np.asarray(image.dataobj).reshape(shape, order="F")
+        if (stored.slope, stored.inter) == (1, 0):  # the file's own bytes, uncopied
+            content = image.file_map["image"].fileobj.getvalue()
+            voxels = np.frombuffer(content, stored.dtype, int(np.prod(shape)), stored.offset)
+        else:
+            voxels = np.asarray(stored)
+        return voxels.reshape(shape, order="F")
     except (OSError, ValueError, EOFError):
         raise ImageError(
             f"{path}: holds fewer voxels than its header says; the file is truncated, copy or download it again"
         ) from None
-    return voxels
+
+
+def _turned(path: Path) -> Volume:
+    """The volume of a NIfTI file in RAS order, its voxels left where they lie: a view."""
+    image = _parse(path, inflated(path))
+    voxels = _voxels(path, image)
+    affine = np.asarray(image.affine, dtype=float)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ImageError(f"{path}: its affine is singular or not finite; mend the header's qform or sform")
+    orientation = io_orientation(affine)
+    return Volume(
+        data=apply_orientation(voxels, orientation),
+        affine=affine @ inv_ornt_aff(orientation, voxels.shape),
+        source=str(path),
+        axes="".join(aff2axcodes(affine)),
+    )
 
 
 def read_raw(path: Path | str) -> Volume:
@@ -139,20 +161,27 @@ def read_raw(path: Path | str) -> Volume:
 
     Raises `ImageError` if the file is missing, truncated, not NIfTI, not 3D, or has no usable affine.
     """
-    path = Path(path)
-    image = _parse(path, _decompressed(path))
-    voxels = _voxels(path, image)
-    affine = np.asarray(image.affine, dtype=float)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise ImageError(f"{path}: its affine is singular or not finite; mend the header's qform or sform")
-    orientation = io_orientation(affine)
-    data = apply_orientation(voxels, orientation)
-    return Volume(
-        data=np.asfortranarray(data),
-        affine=affine @ inv_ornt_aff(orientation, voxels.shape),
-        source=str(path),
-        axes="".join(aff2axcodes(affine)),
-    )
+    volume = _turned(Path(path))
+    return replace(volume, data=np.asfortranarray(volume.data))
+
+
+def scan_image(path: Path | str) -> Volume:
+    """What `read_image` gives, checked as there, but whole numbers stay such and voxels lie as in the file.
+
+    Several times as fast where voxels are only counted. Raises `ImageError` as `read_image` does.
+    """
+    volume = _turned(Path(path))
+    data = volume.data
+    if data.dtype.kind == "f":
+        with np.errstate(over="ignore", invalid="ignore"):
+            data = data.astype(np.float32, copy=False)
+            bounds = data.min(), data.max()  # NaN if any voxel is
+        if not np.isfinite(bounds).all():
+            bad = int((~np.isfinite(data)).sum())
+            raise ImageError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; every voxel must be a number")
+    if not np.count_nonzero(data):
+        raise ImageError(f"{path}: every voxel is 0; the image is empty")
+    return replace(volume, data=data)
 
 
 def read_image(path: Path | str) -> Volume:
@@ -160,16 +189,8 @@ def read_image(path: Path | str) -> Volume:
 
     Raises `ImageError` as `read_raw` does, and for NaN, infinite or all-zero voxels.
     """
-    volume = read_raw(path)
-    with np.errstate(over="ignore", invalid="ignore"):
-        data = volume.data.astype(np.float32, copy=False)
-        total = data.sum(dtype=np.float64)
-    if not np.isfinite(total):
-        bad = int((~np.isfinite(data)).sum())
-        raise ImageError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; every voxel must be a number")
-    if not data.any():
-        raise ImageError(f"{path}: every voxel is 0; the image is empty")
-    return replace(volume, data=data)
+    volume = scan_image(path)
+    return replace(volume, data=np.asfortranarray(volume.data, np.float32))
 
 
 def read_mask(path: Path | str) -> Volume:
@@ -177,11 +198,11 @@ def read_mask(path: Path | str) -> Volume:
 
     Raises `ImageError` as `read_raw` does, and `LabelError` for values that are not whole numbers from 0 to 255.
     """
-    volume = read_raw(path)
-    if volume.data.dtype == np.uint8:
-        return volume
+    volume = _turned(Path(path))
     with np.errstate(invalid="ignore"):
-        data = volume.data.astype(np.uint8)
+        data = volume.data.astype(np.uint8, order="F")
+    if volume.data.dtype == np.uint8:
+        return replace(volume, data=data)
     wrong = data != volume.data
     if wrong.any():
         values = ", ".join(f"{value:g}" for value in np.unique(volume.data[wrong])[:5])

@@ -51,7 +51,8 @@ class _Runs:
 
     @property
     def voxels(self) -> Int64[np.ndarray, " R"]:
-        return self.last - self.first + 1
+        voxels: np.ndarray = self.last - self.first + 1
+        return voxels
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 from voxmoe import __version__
 from voxmoe.errors import DatasetError, VoxmoeError
-from voxmoe.files import sha256, write_json
+from voxmoe.files import sha256, write_bytes
 from voxmoe.imaging.atlas import region_map
 from voxmoe.imaging.layouts import require_profile
 from voxmoe.imaging.study import Study, StudyFiles, load_study
@@ -88,7 +88,7 @@ def study_record(files: StudyFiles, terms: Terms) -> StudyRecord:
         files = require_profile(files, terms.profile)
         profile = files.profile
         assert profile is not None
-        study = load_study(files, with_mask=True)
+        study = load_study(files, with_mask=True, scan=True)
         findings = study_findings(study, profile, terms.protocol, terms.atlas)
         questions = [
             apply_draw(draw, profile, findings.labels) for draw in draw_questions(files.id, profile, terms.seed)
@@ -146,7 +146,8 @@ class KeptRecords:
 
     def put(self, record: StudyRecord) -> None:
         if record.error is None:
-            write_json(self.folder / f"{record.study}.json", {"key": self.keys[record.study], "record": asdict(record)})
+            content = json.dumps({"key": self.keys[record.study], "record": vars(record)}, ensure_ascii=False)
+            write_bytes(self.folder / f"{record.study}.json", content.encode())
 
     def clear(self) -> None:
         rmtree(self.folder, ignore_errors=True)
