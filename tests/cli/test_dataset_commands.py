@@ -66,3 +66,13 @@ def test_build_writes_the_card(voxmoe: Run, cohort: Path, tmp_path: Path) -> Non
     assert "24 questions" in (tmp_path / "out" / "README.md").read_text()
     described = json.loads((tmp_path / "out" / "croissant.json").read_text())
     assert [file["@id"] for file in described["distribution"]] == ["data/train.parquet", "parquet-files"]
+
+
+def test_export(voxmoe: Run, dataset: Path, tmp_path: Path) -> None:
+    code, out, err = voxmoe("export", dataset, tmp_path / "out", "--format", "mpllm")
+    assert (code, out) == (0, "")
+    assert f"mpllm in {tmp_path / 'out'}" in err
+    assert sum(len(json.loads(path.read_text())) for path in (tmp_path / "out").glob("*.json")) == 96
+    code, out, err = voxmoe("export", dataset, tmp_path / "out", "--format", "csv")
+    assert (code, out) == (2, "")
+    assert "no format is called 'csv'" in err

@@ -133,6 +133,24 @@ def build(
 
 
 @app.command()
+def export(
+    dataset: Annotated[Path, typer.Argument(help="A dataset that `build` wrote.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    form: Annotated[
+        str, typer.Option("--format", help="mpllm: JSON as the authors' code reads it. nifti: Parquet with the images.")
+    ],
+) -> None:
+    """Write a dataset in another form."""
+    from voxmoe.cli import show
+    from voxmoe.vqa.dataset import open_dataset
+    from voxmoe.vqa.export import export_dataset
+
+    with show.Progress() as progress:
+        export_dataset(open_dataset(dataset), out, form, progress.of("exporting"))
+    show.note(f"{form} in {out}")
+
+
+@app.command()
 def stats(
     dataset: Annotated[Path, typer.Argument(help="A dataset that `build` wrote.")],
     json: Json = False,

@@ -34,9 +34,16 @@ def _size(questions: int) -> str:
     return next((name for limit, name in _SIZES if questions < limit), "n>1M")
 
 
-def _front_matter(dataset: Dataset, name: str) -> dict[str, Any]:
+def _front_matter(dataset: Dataset, name: str, embedded: bool) -> dict[str, Any]:
     questions = dataset.manifest["questions"]
-    files = [{"split": split, "path": f"data/{split}.parquet"} for split in SPLITS if questions[split]]
+    places = {"default": "data/{}.parquet", **({"studies": "studies/{}-*.parquet"} if embedded else {})}
+    configs = [
+        {
+            "config_name": config,
+            "data_files": [{"split": split, "path": place.format(split)} for split in SPLITS if questions[split]],
+        }
+        for config, place in places.items()
+    ]
     return {
         "pretty_name": name,
         "license": "other",
@@ -45,7 +52,7 @@ def _front_matter(dataset: Dataset, name: str) -> dict[str, Any]:
         "task_categories": ["visual-question-answering"],
         "tags": ["medical", "3d", "mri", "brain", "voxmoe", *dataset.manifest["profiles"]],
         "size_categories": [_size(sum(questions.values()))],
-        "configs": [{"config_name": "default", "data_files": files}],
+        "configs": configs,
     }
 
 
@@ -76,14 +83,22 @@ def _frequencies(figures: dict[str, Any], task: str) -> str:
     return ", ".join(f"{name} {percent:.1f}" for name, percent in figures["frequencies"][task].items() if percent)
 
 
-def dataset_card(dataset: Dataset) -> str:
-    """The text of README.md: YAML front matter, then what is in the dataset and how it was made."""
+def dataset_card(dataset: Dataset, embedded: bool = False) -> str:
+    """The text of README.md: YAML front matter, then what is in the dataset and how it was made.
+
+    `embedded`: the images lie beside the questions, as `embedded.py` writes them.
+    """
     manifest = dataset.manifest
     figures = statistics(dataset)
     name = dataset_name(dataset)
-    front = yaml.safe_dump(_front_matter(dataset, name), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(_front_matter(dataset, name, embedded), sort_keys=False, allow_unicode=True)
     profiles, atlases = (", ".join(f"`{one}`" for one in manifest[key]) for key in ("profiles", "atlas"))
     left_out = f"; {manifest['skipped']} could not be used (meta/skipped.json)" if manifest["skipped"] else ""
+    images = (
+        'The images and masks are the configuration "studies", one row a study.'
+        if embedded
+        else "The images are not part of the dataset: its rows name them."
+    )
     frequencies = "\n".join(f"- {task}: {_frequencies(figures, task)}" for task in map(str, Task))
     return f"""---
 {front}---
@@ -93,8 +108,7 @@ def dataset_card(dataset: Dataset) -> str:
 {figures["questions"]:,} questions with answers about {figures["studies"]:,} brain MRI studies of \
 {figures["patients"]:,} patients. Volume, region, shape and spread of each label were measured on segmentation masks \
 and put into words, after the protocol of mpLLM (Vepa et al., 2025, arXiv 2509.25889). A third of the questions ask, \
-in part or only, for what cannot be told from the images, and are answered so. The images are not part of the dataset: \
-its rows name them.
+in part or only, for what cannot be told from the images, and are answered so. {images}
 
 Not for clinical use: the answers are derived from masks by rules and were not read by a physician.
 
