@@ -16,7 +16,13 @@ def test_stats_beside_the_papers(voxmoe: Run, dataset: Path) -> None:
     assert "paper's GLI" in out
     lines = [line.split() for line in out.splitlines()]
     assert ["questions", "96", "38,904"] in lines
+    assert ["unique", "questions", "96", "(100.0", "%)", "38,023", "(97.7", "%)"] in lines
+    assert ["questions,", "train", "48", "(50.0", "%)", "31,104", "(80.0", "%)"] in lines
     assert [line[-1] for line in lines if line[:1] == ["insula"]] == ["5.8"]
+    for heading in ("(paper: Table 1)", "(paper: Table 6,", "examples (paper: Table 5)"):
+        assert heading in out
+    for kind in ("single-task", "multi-task", "partially out of scope", "out of scope"):
+        assert f"\n{kind}, BraTS-GLI-" in out
     code, out, _ = voxmoe("stats", dataset, "--json")
     assert code == 0
     assert json.loads(out)["splits"]["train"]["questions"] == 48

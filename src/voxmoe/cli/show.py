@@ -168,7 +168,8 @@ def build(report: dict[str, Any]) -> None:
             out.print(f"  {study}: {reason}")
 
 
-_COUNTS = ("questions", "studies", "unique_questions", "unique_answers")
+def _share(count: int, whole: int) -> str:
+    return f"{count:,} ({100 * count / whole:.1f} %)"
 
 
 def _columns(title: str, names: list[str]) -> Table:
@@ -185,11 +186,17 @@ def statistics(found: dict[str, Any]) -> None:
     theirs = [f"paper's {told['name']}" for told in paper]
     out.print(f"profile {', '.join(found['profiles'])}   protocol {found['protocol']}   {found['patients']:,} patients")
     table = _columns("counts (paper: Table 1)", ["this dataset", *theirs])
-    for name in _COUNTS:
-        table.add_row(name.replace("_", " "), f"{found[name]:,}", *(f"{told[name]:,}" for told in paper))
+    every = [found, *paper]
+    for name in ("questions", "studies"):
+        table.add_row(name, *(f"{told[name]:,}" for told in every))
+    for name in ("unique_questions", "unique_answers"):
+        table.add_row(name.replace("_", " "), *(_share(told[name], told["questions"]) for told in every))
     for split, own in found["splits"].items():
-        cells = [f"{told['splits'][split]:,}" for told in paper]
-        table.add_row(f"questions, {split}", f"{own['questions']:,}", *cells)
+        counted = [own["questions"], *(told["splits"][split] for told in paper)]
+        table.add_row(
+            f"questions, {split}",
+            *(_share(count, told["questions"]) for count, told in zip(counted, every, strict=True)),
+        )
     out.print(table)
     tables = ", ".join(str(told["table"]) for told in paper)
     table = _columns(
