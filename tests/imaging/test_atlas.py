@@ -151,6 +151,18 @@ def test_the_file_of_lpba40(real_data: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+def test_lpba40_on_both_grids(space: Space, real_data: Path) -> None:
+    regions = regions_of(space, str(real_data / "atlas" / "lpba40.nii.gz"))
+    assert (regions.atlas, regions.space) == ("lpba40", space.name)
+    for name in ("precentral gyrus", "middle temporal gyrus", "hippocampus", "insula", "putamen", "pons"):
+        (x, y, z), region = POINTS[name]
+        assert (at(regions, space, (x, y, z)) or ("none",))[0] == region
+        assert (at(regions, space, (-x, y, z)) or ("none",))[0] == region
+    assert at(regions, space, (10, -18, 8)) is None, "LPBA40 does not label the thalamus"
+
+
+@pytest.mark.real
 def test_the_default_atlas_agrees_with_lpba40(real_data: Path) -> None:
     theirs = region_map(SRI24.grid, str(real_data / "atlas" / "lpba40.nii.gz")).codes
     ours = regions_of(SRI24).codes
