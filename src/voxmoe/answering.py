@@ -11,11 +11,13 @@ import torch
 
 from voxmoe.errors import WeightsError
 from voxmoe.files import home
+from voxmoe.imaging.grid import to_grid
 from voxmoe.imaging.study import Study
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
+from voxmoe.training.features import encoder_digest, features_of
 from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, REGIONS, Modality, Task
 
 
@@ -95,6 +97,7 @@ class Answerer:
         self.model = model.eval()
         self.processor = processor
         self.name = name
+        self._encoder = encoder_digest(model.vision)
         self._seen: weakref.WeakKeyDictionary[Study, VisionFeatures] = weakref.WeakKeyDictionary()
 
     @classmethod
@@ -129,8 +132,8 @@ class Answerer:
 
     def _look(self, study: Study) -> VisionFeatures:
         if study not in self._seen:
-            images = self.processor.see([study])
-            self._seen[study] = self.model.encode_images(images["images"], images["present"])
+            gridded = to_grid(study, self.model.settings.vision.grid)
+            self._seen[study] = features_of(self.model.vision, self._encoder, gridded)
         return self._seen[study]
 
 

@@ -22,9 +22,9 @@ from voxmoe.evaluation.metrics import (
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.training.features import StudyFeatures, encode_studies, stack
+from voxmoe.training.features import Features, StudyFeatures, stack, study_features
 from voxmoe.training.samples import Row
-from voxmoe.training.studies import read_studies, study_files
+from voxmoe.training.studies import study_files
 from voxmoe.vocabulary import EXCLUSIVE_TASKS, REGIONS, Task
 from voxmoe.vqa.dataset import Dataset, open_dataset
 
@@ -33,14 +33,16 @@ BATCH = 16
 RESULTS_VERSION = 1
 
 
-def _features(model: MpLLM, dataset: Dataset, rows: list[Row], report: Report) -> dict[str, StudyFeatures] | None:
+def _features(model: MpLLM, dataset: Dataset, rows: list[Row], report: Report) -> Features | None:
     vision = model.settings.vision
     if vision is None:
         return None
-    studies = read_studies(
-        study_files(dataset, rows), vision.grid, lambda done, total: report("reading studies", done, total)
+    return study_features(
+        model.vision,
+        vision.grid,
+        study_files(dataset, rows),
+        lambda done, total: report("encoding studies", done, total),
     )
-    return encode_studies(model, {name: study for name, (study, _) in studies.items()})
 
 
 @torch.no_grad()

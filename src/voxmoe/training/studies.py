@@ -1,6 +1,6 @@
 """The studies of a dataset on the model's grid, each read once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import joblib
@@ -38,7 +38,7 @@ def _read(
 
 
 def read_studies(
-    files: dict[str, StudyFiles],
+    files: Mapping[str, StudyFiles],
     grid: GridShape,
     progress: Progress,
     fractions_on: GridShape | None = None,
