@@ -79,25 +79,27 @@ def stop_after(studies: int) -> Callable[[int, int], None]:
     return progress
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(("jobs", "kills"), [(1, 4), (2, 2)])
 def test_killed_at_random_times_it_ends_with_the_same_bytes(
-    jobs: int, cohort: Path, whole: dict[str, str], tmp_path: Path
+    jobs: int, kills: int, cohort: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(cohort), str(tmp_path), str(jobs)]
-    generator = random.Random(jobs)
-    ended = []
-    for _ in range(3):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", SCRIPT, str(cohort), str(out), str(jobs)]
+    for studies in sorted(random.sample(range(len(STUDIES) + 1), kills)):
+        more = random.expovariate(10)
         # a group of its own, so that the processes it starts end with it
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as build:
             assert build.stdout is not None
-            build.stdout.readline()
-            time.sleep(generator.uniform(0, 1))
+            while (told := build.stdout.readline()) and int(told.split()[0]) < studies:
+                pass
+            time.sleep(more)
             os.killpg(build.pid, signal.SIGKILL)
-        ended.append(build.returncode)
-    assert -signal.SIGKILL in ended
+        if (out / "manifest.json").exists():
+            assert content(out) == whole, f"killed {more:.3f} s after {studies} studies"
+            shutil.rmtree(out)
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "6 6"
-    assert content(tmp_path) == whole
+    assert content(out) == whole
 
 
 def test_ended_at_any_write_it_goes_on(

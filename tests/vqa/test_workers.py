@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -113,6 +115,37 @@ def test_a_cluster_writes_the_same_bytes(cluster: str, cohort: Path, tmp_path: P
     assert list(here.skipped) == ["BraTS-GLI-00004-100"]
     assert told == [(number, 5) for number in range(6)]
     assert content(tmp_path / "there") == content(tmp_path / "here")
+
+
+def test_a_worker_and_then_the_scheduler_die(
+    cluster: str, cohort: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from distributed import Client
+
+    whole, report = tmp_path / "whole", build_dataset(cohort, tmp_path / "whole", PAPER_V2)
+    with dask_cluster(tmp_path, 2) as address:
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            worker = next(iter(client.run(os.getpid).values()))
+            scheduler = client.run_on_scheduler(os.getpid)
+
+        def end(process: int, after: int) -> Callable[[int, int], None]:
+            return lambda done, total: os.kill(process, signal.SIGKILL) if done == after else None
+
+        assert build_dataset(cohort, tmp_path / "1", PAPER_V2, cluster=address, progress=end(worker, 1)) == report
+        assert content(tmp_path / "1") == content(whole)
+        capfd.readouterr()
+        with pytest.raises(ClusterError, match="the scheduler is gone; what was done is kept, so run this again"):
+            build_dataset(cohort, tmp_path / "2", PAPER_V2, cluster=address, progress=end(scheduler, 2))
+        assert capfd.readouterr() == ("", "")
+    shutil.copytree(tmp_path / "2", tmp_path / "3")
+    for out, elsewhere in (("2", None), ("3", cluster)):
+        told: list[int] = []
+        build_dataset(
+            cohort, tmp_path / out, PAPER_V2, cluster=elsewhere, progress=lambda done, _, told=told: told.append(done)
+        )
+        assert told[0] >= 2
+        assert content(tmp_path / out) == content(whole)
 
 
 def test_strict_on_a_cluster(cluster: str, cohort: Path, tmp_path: Path) -> None:

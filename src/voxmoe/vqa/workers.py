@@ -1,8 +1,10 @@
-"""Who measures the studies of a build: this machine's processes, or the workers of a Dask cluster, through joblib."""
+"""Who measures the studies of a build: this machine's processes (joblib), or the workers of a Dask cluster."""
 
 import asyncio
+import logging
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 10
 """How long an address, and then the first worker, may take to answer."""
+_TALKATIVE = ("distributed", "distributed.client", "tornado.application")
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """As `joblib.delayed` makes it."""
 
@@ -25,27 +28,18 @@ def results(calls: Iterable[Call], jobs: int = 1, cluster: str | None = None) ->
     """The result of each call as soon as it is there, in any order; what is not done when the block ends is dropped.
 
     Done by `jobs` processes here (-1 for one a core), or by all workers of the Dask scheduler at the address `cluster`,
-    which must see the files under the same paths. Raises `MissingPackageError` without the extra `cluster`, and
-    `ClusterError` if nothing answers there, the workers run another version, or they die of a call.
+    which must see the files under the same paths; those that join later help, and what a worker that dies has begun is
+    done by another. Raises `MissingPackageError` without the extra `cluster`, and `ClusterError` if nothing answers
+    there, the workers run another version or die of a call, or the scheduler goes away.
     """
-    if cluster is None:
-        with _begun(calls, jobs) as work:
-            yield work
-        return
-    with _connected(cluster) as client, joblib.parallel_config(_dask_backend(client)):
-        from distributed import KilledWorker
-
-        try:
-            with _begun(calls, -1, pre_dispatch="all") as work:  # workers may join later
-                yield work
-        except KilledWorker as error:
-            raise ClusterError(f"{cluster}: its workers die over and over, of too little memory? {error}") from None
+    with _done_here(calls, jobs) if cluster is None else _done_there(calls, cluster) as work:
+        yield work
 
 
 @contextmanager
-def _begun(calls: Iterable[Call], jobs: int, pre_dispatch: str = "2 * n_jobs") -> Iterator[Iterator[Any]]:
+def _done_here(calls: Iterable[Call], jobs: int) -> Iterator[Iterator[Any]]:
     # one call a task: no result waits for its neighbours
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=pre_dispatch)
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     work: Generator[Any] = parallel(calls)
     try:
         yield work
@@ -55,27 +49,32 @@ def _begun(calls: Iterable[Call], jobs: int, pre_dispatch: str = "2 * n_jobs") -
             work.close()
 
 
-def _dask_backend(client: "Client") -> Any:
-    from joblib._dask import DaskDistributedBackend
-    from joblib._utils import _ExceptionWithTraceback
+@contextmanager
+def _done_there(calls: Iterable[Call], address: str) -> Iterator[Iterator[Any]]:
+    with _connected(address) as client:
+        from distributed import KilledWorker
+        from distributed.comm import CommClosedError
 
-    class Backend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
-        """joblib's (1.6) works here rather than on a single worker, and waits forever for a call that Dask gives up."""
+        try:
+            yield _gathered(client, calls)
+        except KilledWorker as error:
+            raise ClusterError(f"{address}: its workers die over and over, of too little memory? {error}") from None
+        except (CancelledError, CommClosedError):
+            raise ClusterError(
+                f"{address}: the scheduler is gone; what was done is kept, so run this again, there or on another "
+                "scheduler, or here without --cluster"
+            ) from None
 
-        def effective_n_jobs(self, n_jobs: int) -> int:
-            return max(2, int(super().effective_n_jobs(n_jobs)))
 
-        def submit(self, func: Any, callback: Any = None) -> Any:
-            future = super().submit(func, callback)
+def _gathered(client: "Client", calls: Iterable[Call]) -> Iterator[Any]:
+    """By Dask's own `as_completed`: joblib's backend for it waits forever for a call that the cluster gives up."""
+    from distributed import as_completed
 
-            def failed(done: Any) -> None:
-                if error := done.exception():
-                    callback(_ExceptionWithTraceback(error))
-
-            future.add_done_callback(failed)
-            return future
-
-    return Backend(client=client)
+    futures = [client.submit(call, *args, pure=False, **kwargs) for call, args, kwargs in calls]
+    for future in as_completed(futures, loop=client.loop):
+        result = future.result()
+        future.release()
+        yield result
 
 
 async def _knock(address: str) -> None:
@@ -102,9 +101,23 @@ def _connected(address: str) -> "Iterator[Client]":
             f"{address}: no Dask scheduler answers there ({error}); give the address that `dask scheduler` prints, "
             "such as tcp://host:8786"
         ) from None
-    with Client(address, timeout=_PATIENCE_S, set_as_default=False) as client:
+    with _quiet(), Client(address, timeout=_PATIENCE_S, set_as_default=False) as client:
         _check_workers(client, address)
         yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask logs tracebacks of whatever goes away; what matters of it is raised."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _version() -> str:
