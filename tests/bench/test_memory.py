@@ -95,9 +95,8 @@ def test_image_tokens_of_the_published_sizes(system: str, tokens: int, work: Wor
     connector, vision = step.PARTS[system]
     with torch.device("meta"):
         given = step.make_batch(replace(work, system=system))
-        features = VisionFeatures(
-            **{name: given[name] for name in ("tokens", "cls", "present", "low") if name in given}
-        )
+        names = given.keys() & {"tokens", "cls", "present", "low"}
+        features = VisionFeatures(**{name: given[name] for name in names})
         fused = make_connector(connector, 4, vision, 48)(features, torch.empty(1, 48))
     assert fused.tokens.shape == (1, tokens, 48)
 
@@ -107,9 +106,9 @@ def test_a_step_is_measured(system: str, work: Work) -> None:
     found = step.measure(replace(work, system=system))
     assert 0 < found["saved_bytes"] < found["step_bytes"]
     assert found["seconds"] > 0
-    frozen = 300 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
-    # Weights and two numbers of Adam's for what learns; beside it, statistics of router and heads, and counts of steps.
-    assert found["fixed_bytes"] == pytest.approx(4 * frozen + 12 * found["trained_parameters"], rel=2e-3)
+    frozen = 2 * 300 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
+    # Weights, and two numbers of Adam's for what learns; beside them, router's and heads' statistics, counts of steps.
+    assert found["fixed_bytes"] == pytest.approx(4 * frozen + 12 * found["trained_parameters"], abs=2000)
 
 
 def test_measured_bytes_do_not_vary_and_grow_with_the_batch(work: Work) -> None:
@@ -132,10 +131,15 @@ def test_a_measurement_is_a_process_of_its_own(work: Work) -> None:
     assert found["connector_parameters"] == (768 + 1) * 48
 
 
-def test_a_measurement_that_fails_is_an_error(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = subprocess.CompletedProcess([], 1, stderr="Traceback\n  somewhere\nMemoryError: too little\n")
+@pytest.mark.parametrize(
+    ("code", "message"), [(1, "the measurement failed: MemoryError: too little"), (-9, "killed by signal 9")]
+)
+def test_a_measurement_that_fails_is_an_error(
+    code: int, message: str, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = subprocess.CompletedProcess([], code, stderr="Traceback\n  somewhere\nMemoryError: too little\n")
     monkeypatch.setattr(memory.subprocess, "run", lambda *given, **how: failed)
-    with pytest.raises(BenchError, match="llava-med, batch 1: the measurement ended with 1: MemoryError: too little"):
+    with pytest.raises(BenchError, match=f"llava-med, batch 1: .*{message}"):
         memory._measure(work)
 
 

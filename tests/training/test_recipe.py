@@ -1,10 +1,14 @@
 """Recipes: every shipped one is valid, and what is wrong is named."""
 
+import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from voxmoe.errors import RecipeError
+from voxmoe.model.connector import make_connector
+from voxmoe.model.features import VisionFeatures
 from voxmoe.training.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -14,6 +18,26 @@ DEMO = Path(__file__).parents[2] / "recipes" / "demo.yaml"
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
     assert load_recipe(path).name == path.stem
+
+
+def _pocket_baselines() -> list[list[str]]:
+    """The assignments of the commands in docs/baselines.md."""
+    page = Path(__file__).parents[2] / "docs" / "baselines.md"
+    commands = [line.strip() for line in page.read_text().splitlines() if line.startswith("    voxmoe train")]
+    return [shlex.split(command)[3:] for command in commands]
+
+
+@pytest.mark.parametrize("assignments", _pocket_baselines(), ids=lambda found: found[-1])
+def test_pocket_baselines_of_the_documentation(assignments: list[str]) -> None:
+    model = load_recipe(DEMO, assignments).model
+    vision = model.vision
+    assert vision is not None
+    with torch.device("meta"):
+        connector = make_connector(model.connector, 4, vision, 576)
+        low = torch.empty(1, 4, vision.low_tokens, vision.low_hidden) if vision.kind == "dcformer" else None
+        seen = (torch.empty(1, 4, vision.tokens, vision.hidden), torch.empty(1, 4, vision.hidden))
+        fused = connector(VisionFeatures(*seen, torch.ones(1, 4, dtype=torch.bool), low))
+    assert fused.tokens.shape == (1, 4 * (8 if model.connector.kind == "radfm" else 64), 576)
 
 
 def test_assignments_reach_into_the_tree() -> None:

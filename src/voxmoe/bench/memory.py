@@ -8,6 +8,7 @@ For the size of Phi-3-Mini, which does not fit here, tokens, saved activations a
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -94,10 +95,17 @@ class Work:
 
 def _measure(work: Work) -> dict[str, Any]:
     command = [sys.executable, "-m", "voxmoe.bench.step", json.dumps(asdict(work))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # At this threshold the GNU C library gives freed tensors back; left to itself it raises it and keeps them.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode < 0:
+        raise BenchError(
+            f"{work.system}, {work.case}: the measurement was killed by signal {-done.returncode}, as systems do that "
+            "run out of memory: it takes up to 11 GB"
+        )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
-        raise BenchError(f"{work.system}, {work.case}: the measurement ended with {done.returncode}: {''.join(last)}")
+        raise BenchError(f"{work.system}, {work.case}: the measurement failed: {''.join(last)}")
     found: dict[str, Any] = json.loads(Path(work.result).read_text())
     return found
 
