@@ -55,3 +55,11 @@ class WeightsError(VoxmoeError):
 
 class TrainingError(VoxmoeError):
     """A training run cannot go on."""
+
+
+class ResultsError(VoxmoeError):
+    """A file of results or predictions cannot be read."""
+
+
+class SheetError(VoxmoeError):
+    """A reading sheet is not filled in as it should be."""

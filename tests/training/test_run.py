@@ -1,4 +1,4 @@
-"""A run from its recipe: record, repetition, evaluation of what came out."""
+"""A run from its recipe: its record and its repetition."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from voxmoe.errors import DatasetError
-from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.training.recipe import load_recipe
 from voxmoe.training.run import is_finished, train
 
@@ -54,40 +53,6 @@ def test_accumulated_small_batches_equal_one_large_batch(tiny_recipe: Path, tmp_
         train(load_recipe(tiny_recipe, [*changes, *sizes]))
         losses.append([json.loads(line)["loss"] for line in (out / "training.jsonl").read_text().splitlines()])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
-def test_evaluation_stands_beside_its_baselines(
-    tiny_model: Path, tiny_recipe: Path, dataset: Path, tmp_path: Path
-) -> None:
-    blind = train(load_recipe(tiny_recipe, ["model.vision=null", "eye=null", f"out={tmp_path}"]))
-    results = evaluate(tiny_model, dataset, text_only=blind)
-    assert list(results["methods"]) == ["majority class", "text-only", "mpLLM"]
-    assert results["questions"] == 24
-    for scores in results["methods"].values():
-        assert set(scores["tasks"]) == {"volume", "region", "shape", "spread", "mean"}
-        assert all(0 <= estimate["value"] <= 100 for estimate in scores["tasks"].values())
-
-
-def test_a_dataset_of_another_profile_is_refused(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    (other / "data").mkdir(parents=True)
-    for split in (dataset / "data").iterdir():
-        (other / "data" / split.name).write_bytes(split.read_bytes())
-    manifest = json.loads((dataset / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps({**manifest, "profiles": ["met-2024"]}))
-    with pytest.raises(DatasetError, match=r"met-2024.*gli-2024"):
-        evaluate(tiny_model, other)
-
-
-def test_images_that_are_gone_are_named(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
-    other = tmp_path / "moved"
-    (other / "data").mkdir(parents=True)
-    for split in (dataset / "data").iterdir():
-        (other / "data" / split.name).write_bytes(split.read_bytes())
-    manifest = json.loads((dataset / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps({**manifest, "images": str(tmp_path / "nowhere")}))
-    with pytest.raises(DatasetError, match=r"nowhere.*is gone"):
-        evaluate(tiny_model, other)
 
 
 def test_no_dataset_is_named(tiny_recipe: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from voxmoe.cli.readers import readers
 from voxmoe.errors import QuestionError, StudyError, VoxmoeError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(readers, name="readers")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ProfileOption = Annotated[
@@ -219,19 +221,76 @@ def evaluate(
         Path | None, typer.Option("--text-only", help="A model trained by the same recipe with model.vision=null.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    text: Annotated[bool, typer.Option("--text", help="Also write every answer and read it.")] = False,
+    modality_subsets: Annotated[
+        bool, typer.Option("--modality-subsets", help="Also with each of the 15 subsets of the modalities.")
+    ] = False,
+    cross: Annotated[
+        bool, typer.Option("--cross", help="Allow a dataset about other labels than the model's.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the results here (JSON).")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Also write what every method says to every question here (Parquet).")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Accuracy of a model on a dataset, beside majority class and text-only."""
+    """Accuracy of a model on a dataset, beside guessing, majority class and text-only."""
     from voxmoe.cli import show
     from voxmoe.evaluation.evaluate import evaluate as run_evaluation
-    from voxmoe.files import write_json
+    from voxmoe.evaluation.results import save
 
     with show.Progress() as progress:
-        results = run_evaluation(model, dataset, text_only=text_only, split=split, report=progress.report)
+        found = run_evaluation(
+            model,
+            dataset,
+            text_only=text_only,
+            split=split,
+            text=text,
+            modality_subsets=modality_subsets,
+            cross=cross,
+            predictions=predictions,
+            seed=seed,
+            report=progress.report,
+        )
     if out is not None:
-        write_json(out, results)
-    show.result(results, show.evaluation, json)
+        save(out, found)
+    show.result(found, show.evaluation, json)
+
+
+@app.command()
+def results(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE..", help="Results that `evaluate --out` wrote.")],
+) -> None:
+    """Print the tables of evaluations again."""
+    from voxmoe.cli import show
+    from voxmoe.evaluation.results import load
+
+    for found in [load(file) for file in files]:
+        show.evaluation(found)
+
+
+@app.command()
+def router(
+    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    dataset: Annotated[Path | None, typer.Option(help="Also weigh the questions of this dataset.")] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Also write weights and correlations here (JSON).")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Also draw the correlations here (png, pdf, svg).")] = None,
+    json: Json = False,
+) -> None:
+    """The experts' weights by prompt: correlations of the 15 template questions about every label, entropy, load."""
+    from voxmoe.cli import show
+    from voxmoe.evaluation.heatmap import draw_correlations
+    from voxmoe.evaluation.results import save
+    from voxmoe.evaluation.router import study_router
+
+    record = study_router(model, dataset=dataset, split=split)
+    if out is not None:
+        save(out, record)
+    if figure is not None:
+        draw_correlations(figure, record)
+    show.result(record, show.router, json)
 
 
 @app.command()

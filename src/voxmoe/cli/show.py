@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +23,9 @@ from rich.table import Table
 from rich.text import Text
 
 from voxmoe.vocabulary import ABSENT, NO_REGION, NOT_ASKED, Task
+
+if TYPE_CHECKING:
+    from voxmoe.evaluation import tables
 
 _WIDE = 160
 """Columns where the output goes to a file or a pipe."""
@@ -243,20 +246,33 @@ def audit(found: dict[str, Any]) -> None:
         out.print("no leakage found")
 
 
+def _tables(found: "list[tables.Table]") -> None:
+    for table in found:
+        printed = _columns(table.title, list(table.columns))
+        for row in table.rows:
+            printed.add_row(*row)
+        out.print(printed)
+
+
 def evaluation(results: dict[str, Any]) -> None:
-    out.print(
-        f"{results['split']} split: {results['questions']} questions about {results['studies']} studies of "
-        f"{results['patients']} patients; accuracy in %, ± bootstrap by patient"
-    )
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    tasks = [*map(str, Task), "mean"]
-    for name in (*tasks, "out of scope"):
-        table.add_column(name, justify="right")
-    for method, scores in results["methods"].items():
-        cells = [f"{scores['tasks'][t]['value']:.1f} ± {scores['tasks'][t]['sd_by_patient']:.1f}" for t in tasks]
-        table.add_row(method, *cells, f"{scores['out_of_scope']['accuracy']:.1f}")
-    out.print(table)
+    from voxmoe.evaluation import tables
+
+    for line in tables.headline(results):
+        out.print(line)
+    _tables(tables.evaluation(results))
+
+
+def router(record: dict[str, Any]) -> None:
+    from voxmoe.evaluation import tables
+
+    _tables(tables.router(record))
+
+
+def reading(record: dict[str, Any]) -> None:
+    from voxmoe.evaluation import tables
+
+    out.print(f"{record['readings']} readings of {record['studies']} studies")
+    _tables(tables.reading(record))
 
 
 def answers(found: dict[str, Any] | list[dict[str, Any]]) -> None:

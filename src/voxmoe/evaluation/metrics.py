@@ -1,56 +1,62 @@
-"""Scores of predictions against targets, and how sure they are (mpLLM, section 4.2, Evaluation).
+"""What is right: predictions against targets, question by question (mpLLM, section 4.2, Evaluation).
 
-Every score is kept a question, so that means and bootstrap resamples, by question or by patient, are sums of the same
-numbers.
+Every accuracy is a mean of scores that are kept a question, so that bootstrap resamples, by question or by patient,
+are sums of the same numbers. F1 and IoU of regions and the area under the ROC curve are no such means: they are given
+without a deviation. Shapes: Q questions, R the nine regions.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
+from voxmoe.evaluation.predictions import Predictions
 from voxmoe.vocabulary import EXCLUSIVE_TASKS, REGIONS, Task
-
-RESAMPLES = 500
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What was predicted for Q questions: a class of each exclusive task, 0/1 of the nine regions, chance of out of
-    scope."""
-
-    classes: Mapping[Task, Int[np.ndarray, " Q"]]
-    regions: Int[np.ndarray, "Q 9"]
-    out_of_scope: Float[np.ndarray, " Q"]
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The targets of Q questions, which tasks each asks, and whose patient it is about."""
+    """The targets of Q questions, which tasks each asks, about which label and whose patient, and of which kind."""
 
     classes: Mapping[Task, Int[np.ndarray, " Q"]]
     regions: Int[np.ndarray, "Q 9"]
     out_of_scope: Int[np.ndarray, " Q"]
-    asked: Mapping[Task, np.ndarray]
+    asked: Mapping[Task, Bool[np.ndarray, " Q"]]
     patients: Int[np.ndarray, " Q"]
+    labels: np.ndarray
+    kinds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.patients)
 
 
-def truth_of(rows: Sequence[Mapping]) -> Truth:
+def truth_of(rows: Sequence[Mapping[str, Any]]) -> Truth:
     """The targets of dataset rows."""
-    names = sorted({row["patient"] for row in rows})
+    _, patients = np.unique([row["patient"] for row in rows], return_inverse=True)
     return Truth(
         classes={task: np.array([row["targets"][task] for row in rows]) for task in EXCLUSIVE_TASKS},
         regions=np.array([row["targets"]["region"][: len(REGIONS)] for row in rows]),
         out_of_scope=np.array([row["targets"]["out_of_scope"] for row in rows]),
         asked={task: np.array([str(task) in row["tasks"] for row in rows]) for task in Task},
-        patients=np.array([names.index(row["patient"]) for row in rows]),
+        patients=patients.reshape(-1),
+        labels=np.array([row["label"] for row in rows]),
+        kinds=np.array([row["kind"] for row in rows]),
     )
 
 
-def question_scores(predictions: Predictions, truth: Truth) -> dict[Task, Float[np.ndarray, " Q"]]:
-    """Per question and task: 1 right, 0 wrong, for region the share of the nine that is right, NaN where not asked."""
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """How right each question is, 0 to 1, or how right it is expected to be: NaN where a task is not asked."""
+
+    tasks: Mapping[Task, Float[np.ndarray, " Q"]]
+    out_of_scope: Float[np.ndarray, " Q"]
+
+
+def question_scores(predictions: Predictions, truth: Truth) -> Scores:
+    """1 right, 0 wrong; for region the share of the nine that is right."""
     scores = {}
     for task in Task:
         if task is Task.REGION:
@@ -58,47 +64,50 @@ def question_scores(predictions: Predictions, truth: Truth) -> dict[Task, Float[
         else:
             right = (predictions.classes[task] == truth.classes[task]).astype(float)
         scores[task] = np.where(truth.asked[task], right, np.nan)
-    return scores
+    decided = predictions.out_of_scope >= 0.5
+    return Scores(scores, (decided == (truth.out_of_scope == 1)).astype(float))
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its bootstrap standard deviations, in percent."""
-
-    value: float
-    sd_by_question: float
-    sd_by_patient: float
+def _ratio(counts: Int[np.ndarray, " R"], of: Int[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
+    shares: np.ndarray = np.divide(counts, of, out=np.full(len(counts), np.nan), where=of > 0)
+    return shares
 
 
-def _resampled(
-    scores: Float[np.ndarray, "Q C"], clusters: Int[np.ndarray, " Q"], generator: np.random.Generator
-) -> Float[np.ndarray, "R C"]:
-    """The columns' means under resampling of whole clusters with replacement."""
-    count = int(clusters.max()) + 1
-    asked = ~np.isnan(scores)
-    sums = np.stack([np.bincount(clusters, np.nan_to_num(column), count) for column in scores.T], axis=1)
-    sizes = np.stack([np.bincount(clusters, column, count) for column in asked.T], axis=1)
-    draws = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    with np.errstate(invalid="ignore"):
-        means: np.ndarray = (draws @ sums) / (draws @ sizes)
-    return means
+def region_scores(predictions: Predictions, truth: Truth) -> dict[str, Any] | None:
+    """Accuracy, F1 and IoU of every region over the questions that ask for regions, in percent; None if none does.
 
-
-def estimates(
-    scores: Mapping[str, Float[np.ndarray, " Q"]], patients: Int[np.ndarray, " Q"], seed: int = 0
-) -> dict[str, Estimate]:
-    """The mean of each column of scores (NaN: not asked) and of their means ("mean"), in percent."""
-    table = np.stack(list(scores.values()), axis=1)
-    generator = np.random.default_rng(seed)
-    by_question = _resampled(table, np.arange(len(table)), generator)
-    by_patient = _resampled(table, patients, generator)
-    values = np.nanmean(table, axis=0)
-    columns = [*zip(scores, values, by_question.T, by_patient.T, strict=True)]
-    columns.append(("mean", values.mean(), by_question.mean(axis=1), by_patient.mean(axis=1)))
+    Macro is the mean over the regions that are named at all, in truth or prediction; micro takes all decisions
+    together. `exact` is the share of questions whose whole set is right.
+    """
+    asked = truth.asked[Task.REGION]
+    if not asked.any():
+        return None
+    said, true = predictions.regions[asked], truth.regions[asked] == 1
+    named = said == 1
+    both, either = (named & true).sum(axis=0), (named | true).sum(axis=0)
+    f1, iou = _ratio(2 * both, both + either), _ratio(both, either)
+    accuracy = (said == true).mean(axis=0)
     return {
-        str(name): Estimate(100 * float(value), 100 * float(np.nanstd(q)), 100 * float(np.nanstd(p)))
-        for name, value, q, p in columns
+        "questions": int(asked.sum()),
+        "f1_macro": _percent(np.nanmean(f1)) if either.any() else None,
+        "f1_micro": _percent(2 * both.sum() / (both + either).sum()) if either.any() else None,
+        "iou_macro": _percent(np.nanmean(iou)) if either.any() else None,
+        "iou_micro": _percent(both.sum() / either.sum()) if either.any() else None,
+        "exact": _percent((said == true).all(axis=1).mean()),
+        "by_region": {
+            name: {
+                "accuracy": _percent(accuracy[place]),
+                "f1": _percent(f1[place]),
+                "iou": _percent(iou[place]),
+                "frequency": _percent(true[:, place].mean()),
+            }
+            for place, name in enumerate(REGIONS)
+        },
     }
+
+
+def _percent(share: float) -> float | None:
+    return None if np.isnan(share) else 100 * float(share)
 
 
 def auroc(chance: Float[np.ndarray, " Q"], truth: Int[np.ndarray, " Q"]) -> float | None:
@@ -111,13 +120,6 @@ def auroc(chance: Float[np.ndarray, " Q"], truth: Int[np.ndarray, " Q"]) -> floa
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def out_of_scope_scores(chance: Float[np.ndarray, " Q"], truth: Int[np.ndarray, " Q"]) -> dict[str, float | None]:
-    """Accuracy, balanced accuracy and AUROC over in-scope and out-of-scope questions together, in percent."""
-    right = (chance >= 0.5) == (truth == 1)
-    recalls = [right[truth == value].mean() for value in (0, 1) if (truth == value).any()]
-    area = auroc(chance, truth)
-    return {
-        "accuracy": 100 * float(right.mean()),
-        "balanced_accuracy": 100 * float(np.mean(recalls)),
-        "auroc": None if area is None else 100 * area,
-    }
+def balanced_accuracy(right: Float[np.ndarray, " Q"], truth: Int[np.ndarray, " Q"]) -> float:
+    """The mean over in scope and out of scope (of those that occur) of the share that is right."""
+    return float(np.mean([right[truth == value].mean() for value in (0, 1) if (truth == value).any()]))
