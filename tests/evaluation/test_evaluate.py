@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from voxmoe.evaluation import results as files
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.evaluation.text_answers import read_answer
 from voxmoe.files import sha256
+from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.recipe import load_recipe
 from voxmoe.training.run import train
 from voxmoe.vocabulary import CLASSES, EXCLUSIVE_TASKS, REGIONS
@@ -32,11 +34,13 @@ def blind(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(
     tiny_model: Path, blind: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Results, list[dict[str, Any]], Path]:
-    """Everything that can be asked for: results, lines of predictions and their file."""
+    """Everything that can be asked for: results, lines of predictions and their file. Texts are short, to be quick."""
     path = tmp_path_factory.mktemp("evaluation") / "predictions.parquet"
-    found = evaluate(
-        tiny_model, dataset, text_only=blind, split="train", text=True, modality_subsets=True, predictions=path
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MpLLM, "generate", partialmethod(MpLLM.generate, max_new_tokens=8))
+        found = evaluate(
+            tiny_model, dataset, text_only=blind, split="train", text=True, modality_subsets=True, predictions=path
+        )
     return found, pq.read_table(path).to_pylist(), path
 
 
@@ -81,6 +85,23 @@ def test_groups_add_up_to_the_whole(whole: tuple[Results, Any, Any]) -> None:
                 if task != "mean":
                     total = sum(part["value"] * part["questions"] for part in parts)
                     assert total / estimate["questions"] == pytest.approx(estimate["value"])
+
+
+def test_differences_are_paired(whole: tuple[Results, Any, Any]) -> None:
+    found, lines, _ = whole
+    both = {
+        name: [line["shape"] == line["true_shape"] for line in lines if line["method"] == name]
+        for name in ("mpLLM", "text-only")
+    }
+    asked = ["shape" in line["tasks"] for line in lines if line["method"] == "mpLLM"]
+    gain = np.subtract(both["mpLLM"], both["text-only"], dtype=float)[asked]
+    told = found["differences"]["text-only"]["shape"]
+    assert told["value"] == pytest.approx(100 * gain.mean())
+    assert told["sd_by_question"] == pytest.approx(100 * gain.std() / len(gain) ** 0.5, rel=0.2)
+    for name, record in found["differences"].items():
+        for task in ("volume", "region", "mean"):
+            values = [found["methods"][one]["tasks"][task]["value"] for one in ("mpLLM", name)]
+            assert record[task]["value"] == pytest.approx(values[0] - values[1])
 
 
 def test_every_number_can_be_recomputed_from_the_predictions(whole: tuple[Results, Any, Any]) -> None:
@@ -191,9 +212,11 @@ def test_images_that_are_gone_are_named(tiny_model: Path, dataset: Path, tmp_pat
         evaluate(tiny_model, moved)
 
 
-def test_a_text_only_model_that_sees_is_refused(tiny_model: Path, dataset: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no text-only baseline; train with model.vision=null"):
+def test_only_one_of_the_two_models_sees(tiny_model: Path, blind: Path, dataset: Path) -> None:
+    with pytest.raises(WeightsError, match=r"sees images; --text-only takes"):
         evaluate(tiny_model, dataset, text_only=tiny_model)
+    with pytest.raises(WeightsError, match=r"is a text-only model too"):
+        evaluate(blind, dataset, text_only=blind)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from jaxtyping import Bool
 from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.baselines import majority_class, majority_class_of_the_label, prior_guess, uniform_guess
 from voxmoe.evaluation.bootstrap import Resampling
-from voxmoe.evaluation.inference import EVERYTHING, Features, Report, Said, Subset, features_of, hear, load, write
+from voxmoe.evaluation.inference import EVERYTHING, Report, Said, Subset, features_of, hear, load, write
 from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, PRIOR, TEXT_ONLY, UNIFORM
-from voxmoe.evaluation.metrics import Truth, question_scores, truth_of
+from voxmoe.evaluation.metrics import Scores, Truth, question_scores, truth_of
 from voxmoe.evaluation.predictions import Predictions, from_heads, from_texts, prediction_rows, write_predictions
 from voxmoe.evaluation.provenance import dataset_record, model_record, versions
 from voxmoe.evaluation.results import VERSION, Record
@@ -24,9 +24,9 @@ from voxmoe.evaluation.text_answers import read_answer
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.model.mpllm import MpLLM
-from voxmoe.model.processing import MpLLMProcessor
+from voxmoe.settings import Settings
 from voxmoe.training.samples import Row
-from voxmoe.vocabulary import Modality
+from voxmoe.vocabulary import Modality, Task
 from voxmoe.vqa.dataset import Dataset, open_dataset
 
 _SYSTEMS = {
@@ -102,68 +102,124 @@ class _Bench:
         resampling = Resampling(truth.patients, self.resampling.seed, self.resampling.resamples)
         return _Bench(self.dataset, rows, truth, resampling)
 
-    def lines(self, method: str, predictions: Predictions, **kept: Any) -> list[Record]:
-        seen = kept.pop("modalities", None) or [[] for _ in self.rows]
-        return prediction_rows(method, self.rows, seen, predictions, **kept)
 
+class _Ledger:
+    """The methods of an evaluation: the record of each, its scores, and its lines for the file of predictions."""
 
-def _baselines(bench: _Bench) -> tuple[Record, list[Record]]:
-    """The records of the baselines that look at nothing, and the lines of those that predict."""
-    training = bench.dataset.rows("train")
-    guesses = {UNIFORM: uniform_guess(bench.truth), PRIOR: prior_guess(training, bench.truth)}
-    told = {
-        MAJORITY: majority_class(training, len(bench.rows)),
-        LABEL_MAJORITY: majority_class_of_the_label(training, bench.rows),
-    }
-    records = {
-        # One chance for all questions ranks none before another: the area under the ROC curve is one half.
-        **{name: score_record(scores, 0.5, bench.truth, bench.resampling) for name, scores in guesses.items()},
-        **{name: method_record(said, bench.truth, bench.resampling) for name, said in told.items()},
-    }
-    return records, [line for name, said in told.items() for line in bench.lines(name, said)]
+    def __init__(self, bench: _Bench) -> None:
+        self.bench = bench
+        self.records: dict[str, Record] = {}
+        self.scores: dict[str, Scores] = {}
+        self.lines: list[Record] = []
 
+    def add_guess(self, name: str, scores: Scores) -> None:
+        """What guessing is expected to reach. It ranks no question before another: the AUROC is one half."""
+        self.scores[name] = scores
+        self.records[name] = score_record(scores, 0.5, self.bench.truth, self.bench.resampling)
 
-@dataclass(frozen=True)
-class _Contestant:
-    """A loaded model and what its encoder sees of the studies."""
+    def add(self, name: str, predictions: Predictions, sees: bool, **kept: Any) -> Record:
+        """What a method says to all questions, `kept` with it in the file; returns its record."""
+        bench = self.bench
+        modalities = bench.seen() if sees else [[] for _ in bench.rows]
+        self.lines += prediction_rows(name, bench.rows, modalities, predictions, **kept)
+        self.scores[name] = question_scores(predictions, bench.truth)
+        self.records[name] = method_record(predictions, self.scores[name], bench.truth, bench.resampling)
+        return self.records[name]
 
-    name: str
-    model: MpLLM
-    processor: MpLLMProcessor
-    features: Features | None
+    def add_baselines(self) -> None:
+        bench, training = self.bench, self.bench.dataset.rows("train")
+        self.add_guess(UNIFORM, uniform_guess(bench.truth))
+        self.add_guess(PRIOR, prior_guess(training, bench.truth))
+        self.add(MAJORITY, majority_class(training, len(bench.rows)), sees=False)
+        self.add(LABEL_MAJORITY, majority_class_of_the_label(training, bench.rows), sees=False)
 
-    def from_heads(self, bench: _Bench, said: Said) -> tuple[Record, list[Record]]:
-        predictions = from_heads(said.chances)
-        record = method_record(predictions, bench.truth, bench.resampling)
+    def add_heads(self, name: str, said: Said, sees: bool) -> None:
+        record = self.add(name, from_heads(said.chances), sees, experts=said.experts)
         if said.experts is not None:
-            record["router"] = usage(said.experts, {"by_kind": bench.truth.kinds.tolist()})
-        modalities = None if self.features is None else bench.seen()
-        return record, bench.lines(self.name, predictions, experts=said.experts, modalities=modalities)
+            record["router"] = usage(said.experts, {"by_kind": self.bench.truth.kinds.tolist()})
 
-    def from_texts(self, bench: _Bench, report: Report) -> tuple[Record, list[Record]]:
-        texts = write(self.model, self.processor, bench.rows, self.features, report)
-        answers = [read_answer(text, row["label_name"]) for text, row in zip(texts, bench.rows, strict=True)]
-        predictions = from_texts(answers)
-        record = method_record(predictions, bench.truth, bench.resampling)
-        record["unparsed"] = unparsed(predictions, bench.truth)
-        modalities = None if self.features is None else bench.seen()
-        return record, bench.lines(self.name + FROM_TEXT, predictions, texts=texts, modalities=modalities)
+    def add_texts(self, name: str, texts: Sequence[str], sees: bool) -> None:
+        labels = [row["label_name"] for row in self.bench.rows]
+        predictions = from_texts([read_answer(text, label) for text, label in zip(texts, labels, strict=True)])
+        record = self.add(name + FROM_TEXT, predictions, sees, texts=texts)
+        record["unparsed"] = unparsed(predictions, self.bench.truth)
 
-    def by_subset(self, bench: _Bench, heard: Sequence[Said]) -> tuple[list[Record], list[Record]]:
+    def by_subset(self, name: str, heard: Sequence[Said]) -> list[Record]:
         """Accuracy with each subset of the modalities, over the questions about studies that have any of it."""
-        records, lines = [], []
+        records = []
         for subset, said in zip(MODALITY_SUBSETS, heard, strict=True):
-            part = bench.part(said.asked) if said.asked.any() else None
             record: Record = {"modalities": named(subset), "questions": int(said.asked.sum())}
-            if part is not None:
-                predictions = from_heads({name: chances[said.asked] for name, chances in said.chances.items()})
+            if said.asked.any():
+                part = self.bench.part(said.asked)
+                predictions = from_heads({head: chances[said.asked] for head, chances in said.chances.items()})
                 scores = question_scores(predictions, part.truth)
                 record["tasks"] = task_record(scores, part.resampling)
                 record["out_of_scope"] = {"accuracy": scope_record(scores, part.resampling)}
-                name = f"{self.name}, {'+'.join(named(subset))}"
-                lines += part.lines(name, predictions, modalities=part.seen(subset))
+                method = f"{name}, {'+'.join(named(subset))}"
+                self.lines += prediction_rows(method, part.rows, part.seen(subset), predictions)
             records.append(record)
-        return records, lines
+        return records
+
+    def differences(self, name: str) -> Record:
+        """By how much a method is better than each other one, question by question, in percent points."""
+        own = self.scores[name]
+        return {
+            other: task_record(
+                Scores({task: own.tasks[task] - scores.tasks[task] for task in Task}, own.out_of_scope),
+                self.bench.resampling,
+            )
+            for other, scores in self.scores.items()
+            if other != name
+        }
+
+
+class EvaluationSettings(Settings):
+    """What an evaluation does; recorded with its results."""
+
+    split: str = "test"
+    text: bool = False
+    """Whether every answer is also written and read."""
+    modality_subsets: bool = False
+    """Whether the heads' pass is repeated with every subset of the modalities."""
+    cross: bool = False
+    """Whether a dataset about other labels than the model's is allowed."""
+    seed: int = 0
+    """Of the bootstrap."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a model brought besides the records of its methods."""
+
+    name: str
+    record: Record
+    crossed: Record | None
+    subsets: list[Record] | None
+
+
+def _enter(
+    ledger: _Ledger, where: Path | str, blind: bool | None, settings: EvaluationSettings, report: Report
+) -> _Entry:
+    """Let a model answer; `blind` is whether it has to be a text-only model, None if either is right."""
+    report("loading the model", 0, 1)
+    model, processor = load(where)
+    name = method_name(model)
+    if blind is not None and blind != (name == TEXT_ONLY):
+        raise WeightsError(
+            f"{where}: {'sees images' if blind else 'is a text-only model too'}; --text-only takes a model trained "
+            "with model.vision=null, to stand beside one that sees"
+        )
+    dataset, rows = ledger.bench.dataset, ledger.bench.rows
+    crossed = check_fits(model, dataset, settings.cross)
+    features = features_of(model, dataset, rows, report)
+    sees = features is not None
+    many = settings.modality_subsets and sees
+    heard = hear(model, processor, rows, features, MODALITY_SUBSETS if many else (EVERYTHING,), report)
+    ledger.add_heads(name, heard[-1], sees)  # all modalities come last
+    subsets = ledger.by_subset(name, heard) if many else None
+    if settings.text:
+        ledger.add_texts(name, write(model, processor, rows, features, report), sees)
+    return _Entry(name, model_record(where, model), crossed, subsets)
 
 
 def evaluate(
@@ -171,74 +227,51 @@ def evaluate(
     data: Path | str,
     *,
     text_only: Path | str | None = None,
-    split: str = "test",
-    text: bool = False,
-    modality_subsets: bool = False,
-    cross: bool = False,
     predictions: Path | None = None,
-    seed: int = 0,
     report: Report = lambda stage, done, total: None,
+    **settings: Any,
 ) -> Record:
     """Accuracies of a model on a split, beside the baselines, as a versioned record (docs/evaluation.md).
 
-    `text` also generates every answer and reads it; `modality_subsets` repeats the heads' pass with every subset of
-    the modalities; `cross` allows a dataset about other labels than the model's; `predictions` is a Parquet file for
-    what every method says to every question; `seed` is that of the bootstrap.
+    `text_only` is a model of the same recipe without images; `predictions` a Parquet file for what every method says
+    to every question; `settings` are those of `EvaluationSettings`.
     """
+    chosen = EvaluationSettings(**settings)
     dataset = open_dataset(data)
-    rows = dataset.rows(split)
+    rows = dataset.rows(chosen.split)
     if not rows:
-        raise DatasetError(f"{data}: its split {split} is empty; build it from more patients")
+        raise DatasetError(f"{data}: its split {chosen.split} is empty; build it from more patients")
     truth = truth_of(rows)
-    bench = _Bench(dataset, rows, truth, Resampling(truth.patients, seed))
-    methods, lines = _baselines(bench)
-    models: Record = {}
-    subsets = crossed = None
-    for where in (text_only, place):
-        if where is None:
-            continue
-        report("loading the model", 0, 1)
-        model, processor = load(where)
-        name = method_name(model)
-        if where is text_only and name != TEXT_ONLY:
-            raise WeightsError(f"{where}: sees images, so it is no text-only baseline; train with model.vision=null")
-        crossed = check_fits(model, dataset, cross)
-        one = _Contestant(name, model, processor, features_of(model, dataset, rows, report))
-        many = modality_subsets and one.features is not None
-        heard = hear(model, processor, rows, one.features, MODALITY_SUBSETS if many else (EVERYTHING,), report)
-        models[name] = model_record(where, model)
-        methods[name], found = one.from_heads(bench, heard[-1])  # all modalities come last
-        lines += found
-        if many:
-            subsets, found = one.by_subset(bench, heard)
-            lines += found
-        if text:
-            methods[name + FROM_TEXT], found = one.from_texts(bench, report)
-            lines += found
+    bench = _Bench(dataset, rows, truth, Resampling(truth.patients, chosen.seed))
+    ledger = _Ledger(bench)
+    ledger.add_baselines()
+    others = [] if text_only is None else [_enter(ledger, text_only, True, chosen, report)]
+    own = _enter(ledger, place, False if others else None, chosen, report)
     if predictions is not None:
-        write_predictions(predictions, lines)
+        write_predictions(predictions, ledger.lines)
     return {
         "version": VERSION,
         "manifest": {
             "versions": versions(),
-            "models": models,
+            "models": {entry.name: entry.record for entry in (*others, own)},
             "dataset": dataset_record(dataset),
-            "settings": {"split": split, "text": text, "modality_subsets": modality_subsets, "cross": cross},
-            "bootstrap": {"seed": seed, "resamples": bench.resampling.resamples},
+            "settings": chosen.model_dump(mode="json"),
+            "resamples": bench.resampling.resamples,
             "predictions": None if predictions is None else {"file": predictions.name, "sha256": sha256(predictions)},
         },
         "model": str(place),
-        "method": name,
+        "method": own.name,
         "dataset": str(data),
-        "split": split,
+        "split": chosen.split,
         "studies": len({row["study"] for row in rows}),
         "patients": len({row["patient"] for row in rows}),
         "questions": len(rows),
         "asked": {str(task): int(np.sum(asked)) for task, asked in truth.asked.items()},
         "modalities": _modalities(bench),
-        "cross": crossed,
-        "methods": methods,
-        "modality_subsets": subsets,
+        "cross": own.crossed,
+        "methods": ledger.records,
+        "differences": ledger.differences(own.name),
+        "modality_subsets": own.subsets,
     }
 
 

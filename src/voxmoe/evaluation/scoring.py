@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from voxmoe.evaluation.bootstrap import Resampling
 from voxmoe.evaluation.calibration import calibration
-from voxmoe.evaluation.metrics import Scores, Truth, auroc, balanced_accuracy, question_scores, region_scores
+from voxmoe.evaluation.metrics import Scores, Truth, auroc, balanced_accuracy, region_scores
 from voxmoe.evaluation.predictions import NO_ANSWER, Predictions
 from voxmoe.vocabulary import EXCLUSIVE_TASKS, Kind, Task
 
@@ -65,9 +65,8 @@ def score_record(scores: Scores, area: float | None, truth: Truth, resampling: R
     }
 
 
-def method_record(predictions: Predictions, truth: Truth, resampling: Resampling) -> Record:
+def method_record(predictions: Predictions, scores: Scores, truth: Truth, resampling: Resampling) -> Record:
     """The record of predictions: scores, F1 and IoU of regions, and calibration where there are probabilities."""
-    scores = question_scores(predictions, truth)
     record = score_record(scores, auroc(predictions.out_of_scope, truth.out_of_scope), truth, resampling)
     record["region"] = region_scores(predictions, truth)
     if predictions.chances is not None:

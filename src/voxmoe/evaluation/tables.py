@@ -72,6 +72,15 @@ def _accuracy(results: Record) -> Table:
     return Table("accuracy in %, ± deviation by patient", (*MEASURES, "95 % of the mean", "out of scope"), rows)
 
 
+def _differences(results: Record) -> Table:
+    rows = [
+        [f"than {other}", *(_sure(record[name]) for name in MEASURES), _interval(record["mean"])]
+        for other, record in results["differences"].items()
+    ]
+    title = f"by how much {results['method']} is better, in percent points, ± deviation by patient"
+    return Table(title, (*MEASURES, "95 % of the mean"), rows)
+
+
 def _own(results: Record) -> list[str]:
     """The evaluated model's methods: by its heads, and by its text where that was read."""
     return [name for name in (results["method"], results["method"] + FROM_TEXT) if name in results["methods"]]
@@ -167,6 +176,7 @@ def evaluation(results: Record) -> list[Table]:
     names = (LABEL_MAJORITY, *_own(results))
     found = [
         _accuracy(results),
+        _differences(results),
         _grouped(results, "by label", "by_label", names),
         _grouped(results, "by kind of question", "by_kind", names),
         _regions(results),

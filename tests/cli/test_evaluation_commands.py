@@ -1,0 +1,104 @@
+"""`evaluate`, `results`, `router` and `readers` as a user meets them."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_evaluate_prints_tables_and_results_prints_them_again(
+    voxmoe: Run, tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    out, predictions = tmp_path / "results.json", tmp_path / "predictions.parquet"
+    arguments = ("--modality-subsets", "--seed", "3", "--out", out, "--predictions", predictions)
+    code, printed, err = voxmoe("evaluate", tiny_model, dataset, *arguments)
+    assert code == 0
+    assert "answering: 24/24" in err
+    for words in (
+        "test split",
+        "24 questions about 1 studies of 1 patients",
+        "random, training prior",
+        "majority class of the label",
+        "RC: mpLLM",
+        "partially-out-of-scope: mpLLM",
+        "adaptive ECE",
+        "T1Gd+T2+FLAIR",
+        "effective experts",
+    ):
+        assert words in printed, words
+    found = json.loads(out.read_text())
+    assert found["version"] == 2
+    assert found["manifest"]["settings"]["seed"] == 3
+    assert found["manifest"]["resamples"] == 500
+    assert pq.read_table(predictions).num_rows == 24 * (2 + 1 + 15)
+    code, again, err = voxmoe("results", out)
+    assert (code, again, err) == (0, printed, "")
+    code, _, err = voxmoe("results", dataset / "manifest.json")
+    assert code == 2
+    assert "holds no results" in err
+
+
+def test_evaluate_as_json(voxmoe: Run, tiny_model: Path, dataset: Path) -> None:
+    code, printed, _ = voxmoe("evaluate", tiny_model, dataset, "--json")
+    assert code == 0
+    estimate = json.loads(printed)["methods"]["mpLLM"]["tasks"]["mean"]
+    assert set(estimate) == {
+        "value",
+        "questions",
+        "sd_by_question",
+        "interval_by_question",
+        "sd_by_patient",
+        "interval_by_patient",
+    }
+
+
+def test_across_datasets_only_where_that_is_said(voxmoe: Run, tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(dataset / "data")
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "profiles": ["goat-2024"]}))
+    code, printed, err = voxmoe("evaluate", tiny_model, tmp_path)
+    assert (code, printed) == (2, "")
+    assert "or say --cross" in err
+    code, printed, _ = voxmoe("evaluate", tiny_model, tmp_path, "--cross")
+    assert code == 0
+    assert "across datasets: trained on gli-2024, asked about goat-2024" in printed
+
+
+def test_router_with_its_picture(voxmoe: Run, tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    out, figure = tmp_path / "router.json", tmp_path / "router.png"
+    code, printed, _ = voxmoe("router", tiny_model, "--dataset", dataset, "--out", out, "--figure", figure)
+    assert code == 0
+    assert "prompts about a label" in printed
+    assert "out-of-scope" in printed
+    assert len(json.loads(out.read_text())["correlation"]) == 60
+    assert figure.stat().st_size > 10_000
+    code, printed, _ = voxmoe("router", tiny_model, "--json")
+    assert code == 0
+    assert json.loads(printed)["questions"] is None
+
+
+def test_readers_out_and_back(voxmoe: Run, dataset: Path, tmp_path: Path) -> None:
+    code, _, err = voxmoe("readers", "export", dataset, tmp_path / "reading", "--n", "1")
+    assert code == 0
+    assert "(16 questions)" in err
+    sheet = tmp_path / "reading" / "reading.csv"
+    code, printed, err = voxmoe("readers", "score", tmp_path / "reading", dataset)
+    assert (code, printed) == (2, "")
+    assert "line 2" in err
+    assert "has no answer" in err
+    with sheet.open(encoding="utf-8-sig", newline="") as stream:
+        lines = [{**line, "answer": "N/A"} for line in csv.DictReader(stream)]
+    with sheet.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    code, printed, _ = voxmoe("readers", "score", tmp_path / "reading", dataset)
+    assert code == 0
+    assert "kappa in the paper" in printed
+    code, printed, _ = voxmoe("readers", "score", tmp_path / "reading", dataset, "--json")
+    assert code == 0
+    assert json.loads(printed)["readings"] == 16
