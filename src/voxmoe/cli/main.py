@@ -253,21 +253,22 @@ def evaluate(
             seed=seed,
             report=progress.report,
         )
+    show.result(found, show.evaluation, json)
     if out is not None:
         save(out, found)
-    show.result(found, show.evaluation, json)
+        show.note(f"all tables: voxmoe results {out}")
 
 
 @app.command()
 def results(
     files: Annotated[list[Path], typer.Argument(metavar="FILE..", help="Results that `evaluate --out` wrote.")],
 ) -> None:
-    """Print the tables of evaluations again."""
+    """Print evaluations again, with all their tables: kinds of question, regions, scope, calibration, experts."""
     from voxmoe.cli import show
     from voxmoe.evaluation.results import load
 
     for found in [load(file) for file in files]:
-        show.evaluation(found)
+        show.evaluation_in_full(found)
 
 
 @app.command()
@@ -276,7 +277,9 @@ def router(
     dataset: Annotated[Path | None, typer.Option(help="Also weigh the questions of this dataset.")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Also write weights and correlations here (JSON).")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Also draw the correlations here (png, pdf, svg).")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw the correlations here (png, pdf, svg), with the JSON beside.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """The experts' weights by prompt: correlations of the 15 template questions about every label, entropy, load."""
@@ -286,10 +289,11 @@ def router(
     from voxmoe.evaluation.router import study_router
 
     record = study_router(model, dataset=dataset, split=split)
-    if out is not None:
-        save(out, record)
     if figure is not None:
         draw_correlations(figure, record)
+        out = out or figure.with_suffix(".json")
+    if out is not None:
+        save(out, record)
     show.result(record, show.router, json)
 
 

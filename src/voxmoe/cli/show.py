@@ -259,7 +259,14 @@ def evaluation(results: dict[str, Any]) -> None:
 
     for line in tables.headline(results):
         out.print(line)
-    _tables(tables.evaluation(results))
+    _tables(tables.summary(results))
+
+
+def evaluation_in_full(results: dict[str, Any]) -> None:
+    from voxmoe.evaluation import tables
+
+    evaluation(results)
+    _tables(tables.details(results))
 
 
 def router(record: dict[str, Any]) -> None:

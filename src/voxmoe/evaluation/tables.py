@@ -76,6 +76,7 @@ def _differences(results: Record) -> Table:
     rows = [
         [f"than {other}", *(_sure(record[name]) for name in MEASURES), _interval(record["mean"])]
         for other, record in results["differences"].items()
+        if not other.endswith(FROM_TEXT)
     ]
     title = f"by how much {results['method']} is better, in percent points, ± deviation by patient"
     return Table(title, (*MEASURES, "95 % of the mean"), rows)
@@ -171,23 +172,29 @@ def _subsets(results: Record) -> Table:
     )
 
 
-def evaluation(results: Record) -> list[Table]:
-    """The tables of an evaluation."""
-    names = (LABEL_MAJORITY, *_own(results))
+def summary(results: Record) -> list[Table]:
+    """The tables that answer whether the model is any good, and those that were asked for."""
     found = [
         _accuracy(results),
         _differences(results),
-        _grouped(results, "by label", "by_label", names),
-        _grouped(results, "by kind of question", "by_kind", names),
-        _regions(results),
-        _region_sets(results),
-        _scope(results),
-        _calibration(results),
+        _grouped(results, "by label", "by_label", (LABEL_MAJORITY, *_own(results))),
     ]
     if results["method"] + FROM_TEXT in results["methods"]:
         found.append(_unparsed(results))
     if results["modality_subsets"] is not None:
         found.append(_subsets(results))
+    return found
+
+
+def details(results: Record) -> list[Table]:
+    """All the others."""
+    found = [
+        _grouped(results, "by kind of question", "by_kind", (LABEL_MAJORITY, *_own(results))),
+        _regions(results),
+        _region_sets(results),
+        _scope(results),
+        _calibration(results),
+    ]
     if "router" in results["methods"][results["method"]]:
         found += usage(results["methods"][results["method"]]["router"], "questions")
     return found
@@ -219,8 +226,8 @@ def _entropy(record: Record) -> list[str]:
 def router(record: Record) -> list[Table]:
     """The tables of `voxmoe router`."""
     rows = [
-        [f"prompts about a {what}", *(_number(record[key][pairs], 3) for pairs in ("within", "between"))]
-        for key, what in (("label", "label"), ("type", "type"))
+        [what, *(_number(record[key][pairs], 3) for pairs in ("within", "between"))]
+        for key, what in (("label", "label"), ("type", "question type"))
     ]
     found = [Table("mean correlation of two template prompts (paper: Figure 3)", ("the same", "different"), rows)]
     found += usage(record["templates"], "template prompts")
