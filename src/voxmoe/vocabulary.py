@@ -78,6 +78,12 @@ class Label:
     value: int
     key: str
     name: str
+    also: tuple[int, ...] = ()
+    """Further values that it covers, where a dataset counts several to one label: such labels can overlap."""
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        return (self.value, *self.also)
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,13 @@ class Profile:
     labels: tuple[Label, ...]
     modalities: tuple[Modality, ...] = tuple(Modality)
     aliases: tuple[str, ...] = ()
+    labels_from: str | None = None
+    """The file in which each dataset of this kind says what its label values mean; None: the release says it."""
     by_value: MappingProxyType[int, Label] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "by_value", MappingProxyType({label.value: label for label in self.labels}))
+        by_value = {value: label for label in self.labels for value in label.values}
+        object.__setattr__(self, "by_value", MappingProxyType(by_value))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -158,6 +167,31 @@ PROFILES = (
         "BraTS 2024 meningioma radiotherapy",
         (Label(1, "GTV", "Gross Tumor Volume"),),
         modalities=(Modality.T1GD,),
+    ),
+    Profile(
+        "msd-task01",
+        "Medical Segmentation Decathlon, Task01 brain tumour",
+        (
+            Label(1, "ED", "Edema"),
+            Label(2, "NET", "Non-Enhancing Tumor"),
+            Label(3, "ET", "Enhancing Tumor"),
+        ),
+    ),
+    Profile(
+        "nnunet",
+        "nnU-Net raw data; these labels are those of its phantoms",
+        (
+            Label(1, "ED", "Peritumoral Edema"),
+            Label(2, "NCR", "Necrotic and Non-Enhancing Tumor Core"),
+            Label(3, "ET", "Enhancing Tumor"),
+        ),
+        labels_from="dataset.json",
+    ),
+    Profile(
+        "bids",
+        "a BIDS dataset; these labels are those of its phantoms",
+        _TUMOUR_3,
+        labels_from="dseg.tsv",
     ),
 )
 """Every known profile. A value's meaning comes from the profile, never from the value: 4 is enhancing tumour in

@@ -143,11 +143,12 @@ def test_flipping_the_brain_flips_the_width() -> None:
 def test_label_fractions_are_what_each_cell_holds() -> None:
     mask = np.zeros((8, 8, 8), np.uint8)
     mask[:4], mask[4:, :4] = 1, 2
-    found = label_fractions(mask, {"A": 1, "B": 2, "C": 3}, Box((0, 0, 0), (8, 8, 8)), (8, 8, 8))
-    assert found.shape == (3, 8, 8, 8)
+    found = label_fractions(mask, {"A": [1], "B": [2], "C": [3], "D": [1, 2]}, Box((0, 0, 0), (8, 8, 8)), (8, 8, 8))
+    assert found.shape == (4, 8, 8, 8)
     np.testing.assert_array_equal(found[0], (mask == 1).transpose(2, 1, 0))
     np.testing.assert_array_equal(found[1], (mask == 2).transpose(2, 1, 0))
     assert not found[2].any()
-    coarse = label_fractions(mask, {"A": 1}, Box((2, 0, 0), (6, 8, 8)), (1, 1, 2))
+    np.testing.assert_array_equal(found[3], found[0] + found[1])
+    coarse = label_fractions(mask, {"A": [1]}, Box((2, 0, 0), (6, 8, 8)), (1, 1, 2))
     assert coarse[0].ravel()[0] > 0.5 > coarse[0].ravel()[1] > 0
     np.testing.assert_allclose(coarse.sum(), 1, rtol=1e-5)

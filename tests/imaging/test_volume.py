@@ -11,7 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxmoe.errors import ImageError, LabelError
-from voxmoe.imaging.volume import Volume, label_values, read_image, read_mask, read_raw, scan_image, write_volume
+from voxmoe.imaging import volume as module
+from voxmoe.imaging.places import Channel
+from voxmoe.imaging.volume import (
+    Volume,
+    label_values,
+    read_image,
+    read_images,
+    read_mask,
+    read_raw,
+    scan_image,
+    where_label,
+    write_volume,
+    write_volumes,
+)
 
 ORIENTATIONS = ["".join(codes) for order in permutations(("LR", "PA", "IS")) for codes in product(*order)]
 SPACING = (0.8, 1.25, 3.0)
@@ -148,6 +161,92 @@ def test_same_content_same_bytes(suffix: str, tmp_path: Path) -> None:
         write_volume(numbered(axes="LPS"), tmp_path / f"{name}{suffix}")
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{suffix}", f"b{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIL"])
+def test_channels_are_written_and_read_in_their_order(axes: str, suffix: str, tmp_path: Path) -> None:
+    first, path = numbered(axes=axes), tmp_path / f"image{suffix}"
+    volumes = [Volume(first.data * factor, first.affine, axes=axes) for factor in (1, 10, 100)]
+    write_volumes(volumes, path)
+    stored = nib.load(path)
+    assert stored.shape[3] == 3
+    assert "".join(nib.aff2axcodes(stored.affine)) == axes
+    for index, volume in enumerate(volumes):
+        found = read_image(Channel(path, index, 3))
+        np.testing.assert_array_equal(found.data, volume.data)
+        assert found.same_grid(first)
+        assert (found.axes, found.source) == (axes, f"{path}#{index}")
+        assert world(np.asarray(stored.dataobj)[..., index], stored.affine) == world(volume.data, volume.affine)
+
+
+def test_a_4d_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volumes([numbered()] * 4, tmp_path / "4d.nii.gz")
+    write_volume(numbered(), tmp_path / "3d.nii.gz")
+    opened: list[str] = []
+    opens = module._open
+    monkeypatch.setattr(module, "_open", lambda path: opened.append(path.name) or opens(path))
+    places = {
+        "a": Channel(tmp_path / "4d.nii.gz", 3),
+        "b": tmp_path / "3d.nii.gz",
+        "c": Channel(tmp_path / "4d.nii.gz", 0),
+    }
+    assert list(read_images(places)) == ["a", "b", "c"]
+    assert sorted(opened) == ["3d.nii.gz", "4d.nii.gz"]
+
+
+def test_only_the_channel_that_is_meant_has_to_be_whole(tmp_path: Path) -> None:
+    data = np.ones((3, 4, 5, 2), np.float32)
+    data[..., 1] = np.nan
+    path = saved(data, tmp_path / "4d.nii")
+    np.testing.assert_array_equal(read_image(Channel(path, 0)).data, 1)
+    with pytest.raises(ImageError, match=r"4d\.nii#1: 60 of 60 voxels are NaN"):
+        read_image(Channel(path, 1))
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ImageError, match=r"4d\.nii: holds fewer voxels than its header says"):
+        read_image(Channel(path, 1))
+
+
+def test_scaled_integers_of_a_channel(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 2, 3, 2), np.eye(4))
+    image.header.set_slope_inter(0.5, 3)
+    nib.save(image, tmp_path / "4d.nii.gz")
+    np.testing.assert_array_equal(
+        read_image(Channel(tmp_path / "4d.nii.gz", 1)).data,
+        np.asarray(nib.load(tmp_path / "4d.nii.gz").dataobj)[..., 1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "channel", "wanted"),
+    [
+        ((3, 4, 5), (0, 4), 4),
+        ((3, 4, 5), (1, None), 2),
+        ((3, 4, 5, 2), (2, None), 3),
+        ((3, 4, 5, 3), (0, 4), 4),
+        ((3, 4, 5, 2, 2), (0, 2), 2),
+    ],
+)
+def test_files_without_the_channel(
+    shape: tuple[int, ...], channel: tuple[int, int | None], wanted: int, tmp_path: Path
+) -> None:
+    path = saved(np.ones(shape, np.float32), tmp_path / "image.nii")
+    told = "x".join(map(str, shape))
+    with pytest.raises(
+        ImageError, match=rf"image\.nii: has the shape {told}; a 4D file of {wanted} channels is needed"
+    ):
+        read_image(Channel(path, *channel))
+
+
+def test_a_3d_file_is_a_4d_file_of_one_channel(tmp_path: Path) -> None:
+    write_volume(numbered(), tmp_path / "image.nii")
+    np.testing.assert_array_equal(read_image(Channel(tmp_path / "image.nii", 0, 1)).data, numbered().data)
+
+
+def test_where_a_label_of_several_values_lies() -> None:
+    data = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+    np.testing.assert_array_equal(where_label(data, (4,)), data == 4)
+    np.testing.assert_array_equal(where_label(data, (1, 26, 7)), np.isin(data, (1, 7, 26)))
 
 
 def test_numbers_of_a_grid() -> None:

@@ -184,7 +184,7 @@ def test_the_manifest(built: Dataset) -> None:
     assert (manifest["profiles"], manifest["atlas"]) == (["gli-2024"], ["desikan-killiany"])
     assert manifest["protocol"] == PAPER_V2.model_dump()
     assert manifest["questions"] == {split: len(built.rows(split)) for split in SPLITS}
-    assert built.label_values == {"NETC": 1, "SNFH": 2, "ET": 3, "RC": 4}
+    assert built.label_values == {"NETC": [1], "SNFH": [2], "ET": [3], "RC": [4]}
 
 
 def test_nothing_usable_is_an_error_and_writes_nothing(tmp_path: Path) -> None:

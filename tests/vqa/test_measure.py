@@ -10,8 +10,9 @@ from voxmoe.errors import AtlasError, ImageError, LabelError, StudyError
 from voxmoe.imaging.spaces import MNI152
 from voxmoe.imaging.volume import Volume, write_volume
 from voxmoe.vocabulary import Modality
+from voxmoe.vqa.findings import Brain
 from voxmoe.vqa.measure import brain_of, measure
-from voxmoe.vqa.protocol import PAPER_V2
+from voxmoe.vqa.protocol import PAPER_V2, PROTOCOLS, Protocol
 
 SUFFIXES = {Modality.T1: "t1n", Modality.T1GD: "t1c", Modality.T2: "t2w", Modality.FLAIR: "t2f"}
 
@@ -104,10 +105,12 @@ def test_a_mask_of_no_clear_release(name: str, message: str, folder: Path) -> No
     assert measure(mask, profile="met").profile == "met-2024"
 
 
-@pytest.mark.parametrize("name", ["BraTS-GLI-00001-100-seg.nii.gz", "mine.nii.gz", "nowhere"])
+@pytest.mark.parametrize("name", ["BraTS-GLI-00001-100-seg.nii.gz", "mine.nii.gz"])
 def test_what_is_not_there_is_named_so(name: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=f"{name}: no such file"):
         measure(tmp_path / name)
+    with pytest.raises(StudyError, match=r"nowhere: no such folder$"):
+        measure(tmp_path / "nowhere")
 
 
 def test_a_study_without_a_mask(folder: Path) -> None:
@@ -123,4 +126,36 @@ def test_an_unknown_protocol(folder: Path) -> None:
 
 def test_the_brain_is_measured_on_the_first_modality_there_is() -> None:
     study = make_study(modalities=(Modality.FLAIR, Modality.T2))
-    assert brain_of(dict(study.images), PAPER_V2).source == "T2"
+    brain = brain_of(dict(study.images), PAPER_V2)
+    assert isinstance(brain, Brain)
+    assert brain.source == "T2"
+
+
+@pytest.mark.parametrize(("millimetres", "is_brain"), [(2.5, True), (3, False)])
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_more_than_a_brain_is_no_brain(millimetres: float, is_brain: bool, protocol: Protocol) -> None:
+    """A block of 150,000 voxels is 2.3 l at 2.5 mm and 4.0 l at 3 mm."""
+    data = np.zeros((60, 60, 60), np.float32)
+    data[2:52, 2:52] = 7
+    found = brain_of({Modality.T1: Volume(data, np.diag([*[millimetres] * 3, 1.0]), "the T1")}, protocol)
+    if is_brain:
+        assert found == Brain(150_000, "T1")
+    else:
+        assert isinstance(found, str)
+        assert found == (
+            "the T1: 4.0 l of it are not background, where a brain has at most 2.5: a skull-stripped T1 image, 0 "
+            "around the brain, is needed"
+        )
+
+
+def test_a_head_with_its_skull_leaves_out_the_volume_alone(folder: Path) -> None:
+    study = make_study()
+    head = Volume(np.ones(study.reference.shape, np.float32), np.diag([6.0, 6, 6, 1]))
+    for path in folder.glob("*.nii.gz"):
+        volume = study.mask if "seg" in path.name else head
+        assert volume is not None
+        write_volume(Volume(volume.data, head.affine), path)
+    et = measure(folder).labels["ET"]
+    assert (et.relative_volume, et.brain_fraction, et.volume) == (None, None, None)
+    assert "a skull-stripped T1 image, 0 around the brain, is needed" in et.reasons["volume"]
+    assert et.shape_numbers is not None

@@ -26,7 +26,7 @@ _PHANTOMS = 4
 
 def _read(studies: Sequence[StudyFiles]) -> None:
     for files in studies:
-        for path in (*files.images.values(), files.mask):
+        for place in (*files.images.values(), files.mask):
             if path is not None:
                 inflated(path)
 

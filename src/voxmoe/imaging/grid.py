@@ -5,14 +5,15 @@ the encoder's patches. Cropping or moving each modality by itself would break th
 can.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
 from voxmoe.imaging.study import Study
+from voxmoe.imaging.volume import where_label
 from voxmoe.vocabulary import Modality
 
 GridShape = tuple[int, int, int]
@@ -106,8 +107,8 @@ def to_grid(study: Study, grid: GridShape) -> GriddedStudy:
 
 
 def label_fractions(
-    mask: Shaped[np.ndarray, "X Y Z"], values: Mapping[str, int], box: Box, grid: GridShape
+    mask: UInt8[np.ndarray, "X Y Z"], values: Mapping[str, Sequence[int]], box: Box, grid: GridShape
 ) -> Float32[np.ndarray, "L D H W"]:
     """How much of each cell of the model's grid each label covers, 0 to 1."""
     cropped = mask[box.slices]
-    return np.stack([resample(cropped == value, grid) for value in values.values()])
+    return np.stack([resample(where_label(cropped, own), grid) for own in values.values()])

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from voxmoe.errors import LabelError, StudyError
-from voxmoe.imaging.volume import Volume, label_values, read_image, read_mask, scan_image
+from voxmoe.imaging.places import Place
+from voxmoe.imaging.volume import Volume, label_values, read_images, read_mask
 from voxmoe.vocabulary import Modality, Profile
 
 
@@ -19,9 +20,13 @@ class StudyFiles:
 
     id: str
     patient: str
-    images: Mapping[Modality, Path]
+    images: Mapping[Modality, Place]
     mask: Path | None = None
     profile: Profile | None = None
+    space: str | None = None
+    """The standard space that the layout says the study lies in; where it says none, the grid may."""
+    held_out: bool = False
+    """A test case whose mask its release keeps back: nothing is amiss where it has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +75,12 @@ def check_labels(mask: Volume, profile: Profile) -> None:
     """Raise `LabelError` if the mask holds a label value that the profile does not know."""
     unknown = [int(value) for value in label_values(mask) if int(value) not in profile.by_value]
     if unknown:
-        allowed = ", ".join(f"{label.value} {label.key}" for label in profile.labels)
+        allowed = ", ".join(f"{value} {label.key}" for label in profile.labels for value in label.values)
+        table = profile.labels_from
+        mend = f"mend {table}, or name" if table else "name"
         raise LabelError(
-            f"{mask.source}: label value {', '.join(map(str, unknown))} is not in profile {profile.name} "
-            f"(0 background, {allowed}); name the mask's own release with --profile"
+            f"{mask.source}: label value {', '.join(map(str, unknown))} is not in {table or f'profile {profile.name}'} "
+            f"(0 background, {allowed}); {mend} the mask's own release with --profile"
         )
 
 
@@ -89,8 +96,8 @@ def load_study(files: StudyFiles, with_mask: bool = False, scan: bool = False) -
     With `scan`, images are read as `scan_image` does, for those who count voxels and no more. Raises `ImageError`,
     `LabelError` or `StudyError`, each naming the file.
     """
-    read = scan_image if scan else read_image
-    images = {modality: read(files.images[modality]) for modality in Modality if modality in files.images}
+    places = {modality: files.images[modality] for modality in Modality if modality in files.images}
+    images = read_images(places, scan)
     mask = None
     if with_mask:
         if files.mask is None:

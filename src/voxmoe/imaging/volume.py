@@ -1,15 +1,17 @@
-"""One 3D image: voxels in RAS order with their affine, read from and written to NIfTI.
+"""One 3D image: voxels in RAS order with their affine, read from and written to NIfTI (or one channel of a 4D file).
 
 Every volume is turned to RAS at load (axis 0 towards the patient's right, 1 anterior, 2 superior); the order that the
 file had is kept, so that what is written back lies as the user's own files do.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import (
     aff2axcodes,
@@ -25,6 +27,7 @@ from zlib_ng import gzip_ng, zlib_ng
 
 from voxmoe.errors import ImageError, LabelError
 from voxmoe.files import write_bytes
+from voxmoe.imaging.places import Channel, Place, Role, file_of
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _FORMATS = {
@@ -112,65 +115,70 @@ def _parse(path: Path, content: bytes) -> "nib.Nifti1Image":
         raise ImageError(f"{path}: not a NIfTI file; .nii and .nii.gz are read here") from None
 
 
-def _voxels(path: Path, image: "nib.Nifti1Image") -> np.ndarray:
-    shape = image.shape
+def _open(path: Path) -> "nib.Nifti1Image":
+    return _parse(path, inflated(path))
+
+
+def _shape_of(place: Place, image: "nib.Nifti1Image") -> tuple[int, ...]:
+    """The file's shape without trailing ones: three lengths, and the number of channels where one is asked for."""
+    shape: tuple[int, ...] = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3:
+    told = "x".join(map(str, shape))
+    if isinstance(place, Channel):
+        if len(shape) == 3:
+            shape = (*shape, 1)
+        wanted = place.count or max(place.index + 1, shape[-1])
+        if len(shape) != 4 or shape[3] != wanted:
+            raise ImageError(f"{place.path}: has the shape {told}; a 4D file of {wanted} channels is needed here")
+    elif len(shape) != 3:
         raise ImageError(
-            f"{path}: has {len(shape)} dimensions {'x'.join(map(str, shape))}; one 3D volume a file is needed: "
-            "split a 4D file into one file for each modality"
+            f"{place}: has {len(shape)} dimensions {told}; one 3D volume a file is needed: split a 4D file into one "
+            "file for each modality"
         )
     if 0 in shape:
-        raise ImageError(f"{path}: has no voxels (shape {'x'.join(map(str, shape))})")
+        raise ImageError(f"{place}: has no voxels (shape {told})")
+    return shape
+
+
+def _voxels(place: Place, image: "nib.Nifti1Image") -> np.ndarray:
+    shape = _shape_of(place, image)[:3]
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
-        raise ImageError(f"{path}: its voxels are of the type {kind}; one real number a voxel is needed")
-    stored = image.dataobj
+        raise ImageError(f"{file_of(place)}: its voxels are of the type {kind}; one real number a voxel is needed")
+    stored, size = image.dataobj, int(np.prod(shape))
+    index = place.index if isinstance(place, Channel) else 0
     try:
         if (stored.slope, stored.inter) == (1, 0):  # the file's own bytes, uncopied
             content = image.file_map["image"].fileobj.getvalue()
-            voxels = np.frombuffer(content, stored.dtype, int(np.prod(shape)), stored.offset)
+            start = stored.offset + index * size * stored.dtype.itemsize
+            voxels = np.frombuffer(content, stored.dtype, size, start)
         else:
-            voxels = np.asarray(stored)
+            voxels = np.asarray(stored[:, :, :, index] if image.ndim > 3 else stored)
         return voxels.reshape(shape, order="F")
     except (OSError, ValueError, EOFError):
         raise ImageError(
-            f"{path}: holds fewer voxels than its header says; the file is truncated, copy or download it again"
+            f"{file_of(place)}: holds fewer voxels than its header says; the file is truncated, copy or download it "
+            "again"
         ) from None
 
 
-def _turned(path: Path) -> Volume:
-    """The volume of a NIfTI file in RAS order, its voxels left where they lie: a view."""
-    image = _parse(path, inflated(path))
-    voxels = _voxels(path, image)
+def _turned(place: Place, image: "nib.Nifti1Image") -> Volume:
+    """The volume of an opened NIfTI file in RAS order, its voxels left where they lie: a view."""
+    voxels = _voxels(place, image)
     affine = np.asarray(image.affine, dtype=float)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise ImageError(f"{path}: its affine is singular or not finite; mend the header's qform or sform")
+        raise ImageError(f"{file_of(place)}: its affine is singular or not finite; mend the header's qform or sform")
     orientation = io_orientation(affine)
     return Volume(
         data=apply_orientation(voxels, orientation),
         affine=affine @ inv_ornt_aff(orientation, voxels.shape),
-        source=str(path),
+        source=str(place),
         axes="".join(aff2axcodes(affine)),
     )
 
 
-def read_raw(path: Path | str) -> Volume:
-    """The volume of a NIfTI file in RAS order with the file's own numbers (scale applied), unchecked.
-
-    Raises `ImageError` if the file is missing, truncated, not NIfTI, not 3D, or has no usable affine.
-    """
-    volume = _turned(Path(path))
-    return replace(volume, data=np.asfortranarray(volume.data))
-
-
-def scan_image(path: Path | str) -> Volume:
-    """What `read_image` gives, checked as there, but whole numbers stay such and voxels lie as in the file.
-
-    Several times as fast where voxels are only counted. Raises `ImageError` as `read_image` does.
-    """
-    volume = _turned(Path(path))
+def _scanned(volume: Volume) -> Volume:
     data = volume.data
     if data.dtype.kind == "f":
         with np.errstate(over="ignore", invalid="ignore"):
@@ -178,19 +186,57 @@ def scan_image(path: Path | str) -> Volume:
             bounds = data.min(), data.max()  # NaN if any voxel is
         if not np.isfinite(bounds).all():
             bad = int((~np.isfinite(data)).sum())
-            raise ImageError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; every voxel must be a number")
+            raise ImageError(
+                f"{volume.source}: {bad} of {data.size} voxels are NaN or infinite; every voxel must be a number"
+            )
     if not np.count_nonzero(data):
-        raise ImageError(f"{path}: every voxel is 0; the image is empty")
+        raise ImageError(f"{volume.source}: every voxel is 0; the image is empty")
     return replace(volume, data=data)
 
 
-def read_image(path: Path | str) -> Volume:
+def _settled(volume: Volume) -> Volume:
+    return replace(volume, data=np.asfortranarray(volume.data, np.float32))
+
+
+def read_raw(path: Path | str) -> Volume:
+    """The volume of a NIfTI file in RAS order with the file's own numbers (scale applied), unchecked.
+
+    Raises `ImageError` if the file is missing, truncated, not NIfTI, not 3D, or has no usable affine.
+    """
+    path = Path(path)
+    volume = _turned(path, _open(path))
+    return replace(volume, data=np.asfortranarray(volume.data))
+
+
+def scan_image(place: Place | str) -> Volume:
+    """What `read_image` gives, checked as there, but whole numbers stay such and voxels lie as in the file.
+
+    Several times as fast where voxels are only counted. Raises `ImageError` as `read_image` does.
+    """
+    place = Path(place) if isinstance(place, str) else place
+    return _scanned(_turned(place, _open(file_of(place))))
+
+
+def read_image(place: Place | str) -> Volume:
     """An intensity image as float32, finite and not empty.
 
-    Raises `ImageError` as `read_raw` does, and for NaN, infinite or all-zero voxels.
+    Raises `ImageError` as `read_raw` does, for a 4D file without or with other than the channels that are meant, and
+    for NaN, infinite or all-zero voxels.
     """
-    volume = scan_image(path)
-    return replace(volume, data=np.asfortranarray(volume.data, np.float32))
+    return _settled(scan_image(place))
+
+
+def read_images(places: Mapping[Role, Place], scan: bool = False) -> dict[Role, Volume]:
+    """Several images as `read_image` gives them, or `scan_image`; a 4D file is opened once, and only the channels
+    meant are read."""
+    images: dict[Role, Volume] = {}
+    for path in dict.fromkeys(map(file_of, places.values())):
+        opened = _open(path)
+        here = {role: place for role, place in places.items() if file_of(place) == path}
+        images |= {role: _scanned(_turned(place, opened)) for role, place in here.items()}
+        if not scan:
+            images |= {role: _settled(images[role]) for role in here}
+    return {role: images[role] for role in places}
 
 
 def read_mask(path: Path | str) -> Volume:
@@ -198,7 +244,8 @@ def read_mask(path: Path | str) -> Volume:
 
     Raises `ImageError` as `read_raw` does, and `LabelError` for values that are not whole numbers from 0 to 255.
     """
-    volume = _turned(Path(path))
+    path = Path(path)
+    volume = _turned(path, _open(path))
     with np.errstate(invalid="ignore"):
         data = volume.data.astype(np.uint8, order="F")
     if volume.data.dtype == np.uint8:
@@ -213,18 +260,29 @@ def read_mask(path: Path | str) -> Volume:
     return replace(volume, data=data)
 
 
-def write_volume(volume: Volume, path: Path | str) -> None:
-    """Write `volume` as .nii or .nii.gz in the axis order it was read in; same content, same bytes; atomically."""
-    path = Path(path)
-    orientation = ornt_transform(_RAS, axcodes2ornt(volume.axes))
-    data = apply_orientation(volume.data, orientation)
-    affine = volume.affine @ inv_ornt_aff(orientation, volume.shape)
-    image = nib.Nifti1Image(data, affine)
+def _stored(volumes: Sequence[Volume]) -> "nib.Nifti1Image":
+    """Volumes on one grid as a NIfTI image in their files' own axis order: 3D for one, else 4D."""
+    first = volumes[0]
+    orientation = ornt_transform(_RAS, axcodes2ornt(first.axes))
+    data = [apply_orientation(volume.data, orientation) for volume in volumes]
+    affine = first.affine @ inv_ornt_aff(orientation, first.shape)
+    image = nib.Nifti1Image(data[0] if len(data) == 1 else np.stack(data, axis=3), affine)
     image.header.set_xyzt_units("mm")
-    content: bytes = image.to_bytes()
+    return image
+
+
+def write_volumes(volumes: Sequence[Volume], path: Path | str) -> None:
+    """Write volumes of one grid as the channels of one .nii or .nii.gz, as `write_volume` does one."""
+    path = Path(path)
+    content: bytes = _stored(volumes).to_bytes()
     if path.name.endswith(".gz"):
         content = gzip_ng.compress(content, compresslevel=2, mtime=0)
     write_bytes(path, content)
+
+
+def write_volume(volume: Volume, path: Path | str) -> None:
+    """Write `volume` as .nii or .nii.gz in the axis order it was read in; same content, same bytes; atomically."""
+    write_volumes([volume], path)
 
 
 def byte_counts(data: UInt8[np.ndarray, "..."]) -> Int64[np.ndarray, "256"]:
@@ -243,3 +301,8 @@ def byte_counts(data: UInt8[np.ndarray, "..."]) -> Int64[np.ndarray, "256"]:
 def label_values(mask: Volume) -> UInt8[np.ndarray, " V"]:
     """The label values that occur in a mask, 0 left out, ascending."""
     return (np.flatnonzero(byte_counts(mask.data)[1:]) + 1).astype(np.uint8)
+
+
+def where_label(data: UInt8[np.ndarray, "*shape"], values: Sequence[int]) -> Bool[np.ndarray, "*shape"]:
+    """The voxels that hold any of a label's values."""
+    return reduce(np.logical_or, (data == value for value in values))

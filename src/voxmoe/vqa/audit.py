@@ -25,9 +25,10 @@ from typing import Any
 import joblib
 
 from voxmoe.errors import DatasetError, ImageError
-from voxmoe.files import sha256, write_json
+from voxmoe.files import write_json
 from voxmoe.imaging.fingerprint import VERSION, Fingerprint, alike, fingerprint, stack
-from voxmoe.imaging.volume import read_image
+from voxmoe.imaging.places import Place, digests, file_of
+from voxmoe.imaging.volume import read_images
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.dataset import SPLITS, Dataset
 
@@ -36,7 +37,7 @@ THRESHOLD = 0.85
 REASONS = ("patient", "file", "volume", "similar")
 _MASK = "mask"
 _BATCH = 256
-"""Fingerprints between two writes of the cache."""
+"""Files fingerprinted between two writes of the cache."""
 
 Progress = Callable[[int, int], None]
 
@@ -50,8 +51,9 @@ class Member:
     patient: str
     split: str
     hashes: Mapping[str, str] = field(repr=False)
-    """sha256 of each image by modality, and of the mask unless it is empty."""
-    paths: Mapping[str, Path] = field(repr=False)
+    """What tells each image (by modality) from others, and the mask unless it is empty: the sha256 of its file, with
+    the channel in a 4D file."""
+    paths: Mapping[str, Place] = field(repr=False)
 
     def to_json(self) -> dict[str, str]:
         return {"dataset": self.dataset, "study": self.study, "patient": self.patient, "split": self.split}
@@ -145,19 +147,29 @@ def _write_cache(dataset: Dataset, own: Iterable[Member], prints: Mapping[str, F
     """Keep the fingerprints of a dataset's images, unless its folder is read-only."""
     if not os.access(dataset.root / "meta", os.W_OK):
         return
-    digests = sorted({member.hashes[name] for member in own for name in member.paths} & prints.keys())
-    content = {digest: prints[digest].to_json() for digest in digests}
+    known = sorted({member.hashes[name] for member in own for name in member.paths} & prints.keys())
+    content = {digest: prints[digest].to_json() for digest in known}
     write_json(_cache_path(dataset), {"version": VERSION, "fingerprints": content})
 
 
-def _fingerprint_file(path: Path, digest: str) -> tuple[str, Fingerprint]:
-    if sha256(path) != digest:
-        raise DatasetError(f"{path}: has changed since the dataset was built; build the dataset again")
-    return digest, fingerprint(read_image(path))
+def _fingerprint_file(images: Mapping[str, Place]) -> dict[str, Fingerprint]:
+    """The fingerprints of the images of one file by their digests."""
+    found = digests(images.values())
+    for digest, place in images.items():
+        if found[place] != digest:
+            raise DatasetError(f"{file_of(place)}: has changed since the dataset was built; build the dataset again")
+    return {digest: fingerprint(volume) for digest, volume in read_images(images).items()}
 
 
-def _require_files(paths: Sequence[Path], dataset: Dataset) -> None:
-    missing = [path for path in paths if not path.is_file()]
+def _by_file(images: Mapping[str, Place]) -> list[dict[str, Place]]:
+    files: dict[Path, dict[str, Place]] = defaultdict(dict)
+    for digest, place in images.items():
+        files[file_of(place)][digest] = place
+    return list(files.values())
+
+
+def _require_files(places: Iterable[Place], dataset: Dataset) -> None:
+    missing = [path for path in dict.fromkeys(map(file_of, places)) if not path.is_file()]
     if missing:
         more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
         raise ImageError(
@@ -172,27 +184,28 @@ def fingerprints(
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Fingerprint]:
-    """The fingerprint of every image of the datasets by its sha256, from their caches or else from the files.
+    """The fingerprint of every image of the datasets by its digest, from their caches or else from the files.
 
     Raises `ImageError` if a file is missing or broken, `DatasetError` if it is not the one the dataset was built from.
     """
     prints: dict[str, Fingerprint] = {}
     for dataset in datasets.values():
         prints |= _read_cache(dataset)
-    wanted: dict[str, Path] = {}
+    wanted: dict[str, Place] = {}
     for root, own in of.items():
-        new = {member.hashes[name]: path for member in own for name, path in member.paths.items()}
-        new = {digest: path for digest, path in new.items() if digest not in prints}
-        _require_files(list(new.values()), datasets[root])
+        new = {member.hashes[name]: place for member in own for name, place in member.paths.items()}
+        new = {digest: place for digest, place in new.items() if digest not in prints}
+        _require_files(new.values(), datasets[root])
         wanted |= new
-    todo = list(wanted.items())
-    for start in range(0, len(todo), _BATCH):
+    files, done = _by_file(wanted), 0
+    for start in range(0, len(files), _BATCH):
         work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            joblib.delayed(_fingerprint_file)(path, digest) for digest, path in todo[start : start + _BATCH]
+            joblib.delayed(_fingerprint_file)(images) for images in files[start : start + _BATCH]
         )
-        for number, (digest, found) in enumerate(work, start + 1):
-            prints[digest] = found
-            progress(number, len(todo))
+        for found in work:
+            prints |= found
+            done += len(found)
+            progress(done, len(wanted))
         for root, dataset in datasets.items():
             _write_cache(dataset, of[root], prints)
     return prints

@@ -25,7 +25,8 @@ _COLUMNS = {
     "question, answer": "the text",
     "volume, region, shape, spread": 'the answer in categories; "not asked" (an empty list of regions) where not asked',
     "targets": "the same as class numbers, 0 for not asked; region as zeros and ones",
-    "images, mask": "paths of the source files below the folder of the cohort, null where there is none",
+    "images, mask": "paths of the source files below the folder of the cohort, null where there is none; `FILE#2` is "
+    "channel 2 (from 0) of a 4D file",
     "draw": "seed and numbers of the wording, from which the row can be rebuilt",
 }
 

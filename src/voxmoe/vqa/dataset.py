@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from voxmoe import __version__
 from voxmoe.errors import DatasetError
 from voxmoe.files import atomic_path, write_json
-from voxmoe.imaging.layouts import find_studies, profile_named
+from voxmoe.imaging.layouts import find_studies
+from voxmoe.imaging.places import place_at
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.protocol import Protocol
@@ -132,10 +133,25 @@ def _records(
     return [records[files.id] for files in studies]
 
 
+def _label_values(used: list[StudyRecord]) -> dict[str, dict[str, list[int]]]:
+    """Profile -> label key -> its values; raises `DatasetError` if the studies of one profile do not agree on them."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for record in used:
+        assert record.findings is not None
+        profile = record.findings["profile"]
+        if found.setdefault(profile, record.labels) != record.labels:
+            raise DatasetError(
+                f"study {record.study} has the labels {record.labels}, others of {profile} have {found[profile]}; "
+                "build them apart, or say with --profile what the labels of all mean"
+            )
+    return found
+
+
 def _write_dataset(
     out: Path, cohort: Path, protocol: Protocol, seed: int, used: list[StudyRecord], skipped: dict[str, str]
 ) -> dict[str, int]:
     """Everything below `out`, the manifest last; returns the questions in each split."""
+    labels = _label_values(used)
     (out / "manifest.json").unlink(missing_ok=True)  # of an earlier build: what lies here now is not whole
     splits = split_patients([record.patient for record in used], seed)
     counts = Counter[str]()
@@ -162,7 +178,8 @@ def _write_dataset(
         {
             "voxmoe": __version__,
             "images": str(cohort),
-            "profiles": sorted({record.findings["profile"] for record in used if record.findings}),
+            "profiles": sorted(labels),
+            "labels": labels,
             "protocol": protocol.model_dump(),
             "atlas": sorted({str(record.findings["atlas"]["name"]) for record in used if record.findings}),
             "seed": seed,
@@ -196,7 +213,7 @@ def build_dataset(
     cohort = cohort.resolve()
     atlas = atlas or protocol.atlas
     terms = Terms(cohort, profile, protocol, str(Path(atlas).resolve()) if Path(atlas).is_file() else atlas, seed)
-    studies = find_studies(cohort, profile)
+    studies = [files for files in find_studies(cohort, profile) if files.mask or not files.held_out]
     kept = KeptRecords(out / "work", studies, terms)
     _clear_strays(out)
     records = _records(studies, terms, kept, jobs, cluster, strict, progress)
@@ -231,17 +248,20 @@ class Dataset:
         return Path(self.manifest["images"])
 
     @property
-    def label_values(self) -> dict[str, int]:
-        """Label key -> value in the masks, of the dataset's one profile."""
+    def label_values(self) -> dict[str, list[int]]:
+        """Label key -> its values in the masks, of the dataset's one profile."""
         profiles = self.manifest["profiles"]
         if len(profiles) != 1:
             raise DatasetError(f"{self.root}: mixes the profiles {', '.join(profiles)}; build one dataset for each")
-        return {label.key: label.value for label in profile_named(profiles[0]).labels}
+        values: dict[str, list[int]] = self.manifest["labels"][profiles[0]]
+        return values
 
     def study_files(self, row: dict[str, Any]) -> StudyFiles:
         """The files of the study that a row asks about."""
         images = {
-            modality: self.images_root / row["images"][modality] for modality in Modality if row["images"][modality]
+            modality: place_at(self.images_root, row["images"][modality])
+            for modality in Modality
+            if row["images"][modality]
         }
         mask = self.images_root / row["mask"] if row["mask"] else None
         return StudyFiles(row["study"], row["patient"], images, mask)

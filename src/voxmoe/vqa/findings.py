@@ -11,7 +11,7 @@ from voxmoe.errors import ImageError
 from voxmoe.imaging.atlas import RegionMap
 from voxmoe.imaging.grid import bounding_box
 from voxmoe.imaging.study import check_labels, check_same_grid
-from voxmoe.imaging.volume import Volume
+from voxmoe.imaging.volume import Volume, where_label
 from voxmoe.vocabulary import ABSENT, NO_REGION, REGIONS, Profile, Task
 from voxmoe.vqa.components import Shape, core_shape, find_components, mean_shape
 from voxmoe.vqa.protocol import Protocol
@@ -83,13 +83,13 @@ def measure_brain(image: Volume, name: str, protocol: Protocol) -> Brain:
     return Brain(voxels, name)
 
 
-def _absent(brain: Brain | None) -> LabelFindings:
+def _absent(brain: Brain | str) -> LabelFindings:
     return LabelFindings(
         present=False,
         voxels=0,
         volume_mm3=0.0,
-        relative_volume=0.0 if brain else None,
-        brain_fraction=0.0 if brain else None,
+        relative_volume=0.0 if isinstance(brain, Brain) else None,
+        brain_fraction=0.0 if isinstance(brain, Brain) else None,
         volume=ABSENT,
         regions={},
         shape=ABSENT,
@@ -114,7 +114,7 @@ def _label_findings(
     voxels: int,
     mask: Volume,
     protocol: Protocol,
-    brain: Brain | None,
+    brain: Brain | str,
     codes: UInt8[np.ndarray, "X Y Z"] | str,
 ) -> LabelFindings:
     if voxels == 0:
@@ -122,11 +122,11 @@ def _label_findings(
     box = bounding_box(everywhere)
     here = everywhere[box.slices]
     reasons = {}
-    if brain is None:
-        reasons["volume"] = NO_BRAIN_IMAGE
+    if isinstance(brain, str):
+        reasons["volume"] = brain
     if isinstance(codes, str):
         reasons["regions"] = codes
-    relative = protocol.relative_volume(voxels, brain.voxels) if brain else None
+    relative = protocol.relative_volume(voxels, brain.voxels) if isinstance(brain, Brain) else None
     components = find_components(here, protocol.connectivity)
     count = len(components.voxels)
     by_core = count == 1 or components.core_fraction >= protocol.core_fraction
@@ -137,7 +137,7 @@ def _label_findings(
         voxels=voxels,
         volume_mm3=volume_mm3,
         relative_volume=relative,
-        brain_fraction=voxels / brain.voxels if brain else None,
+        brain_fraction=voxels / brain.voxels if isinstance(brain, Brain) else None,
         volume=protocol.volume_category(relative) if relative is not None else None,
         regions=None if isinstance(codes, str) else _touched_regions(here, codes[box.slices]),
         shape=protocol.shape_category(volume_mm3, numbers.sphericity, numbers.elongation),
@@ -153,20 +153,21 @@ def find(
     mask: Volume,
     profile: Profile,
     protocol: Protocol,
-    brain: Brain | None = None,
+    brain: Brain | str = NO_BRAIN_IMAGE,
     regions: RegionMap | str = "no atlas was given",
 ) -> Findings:
     """Findings of every label of `profile` in a mask [X, Y, Z] of label values.
 
-    Without `brain` the relative volume is None; with a reason in place of `regions` (on the mask's grid) the regions
-    are; everything else is given. Raises `LabelError` for a value that the profile does not know and `StudyError` for
-    a region map on another grid.
+    With a reason in place of `brain` the relative volume is None, with one in place of `regions` (on the mask's grid)
+    the regions are; everything else is given. Raises `LabelError` for a value that the profile does not know and
+    `StudyError` for a region map on another grid.
     """
     box = bounding_box(mask.data)
     lesions = mask.crop(box.slices)
-    places = {label.key: lesions.data == label.value for label in profile.labels}
+    places = {label.key: where_label(lesions.data, label.values) for label in profile.labels}
     voxels = {key: int(np.count_nonzero(place)) for key, place in places.items()}
-    if sum(voxels.values()) != np.count_nonzero(lesions.data):
+    overlap = any(label.also for label in profile.labels)
+    if overlap or sum(voxels.values()) != np.count_nonzero(lesions.data):
         check_labels(lesions, profile)
     atlas = None if isinstance(regions, str) else regions
     if atlas is not None:
@@ -177,8 +178,8 @@ def find(
         protocol=protocol.name,
         profile=profile.name,
         labels=labels,
-        brain_voxels=brain.voxels if brain else None,
-        brain_from=brain.source if brain else None,
+        brain_voxels=brain.voxels if isinstance(brain, Brain) else None,
+        brain_from=brain.source if isinstance(brain, Brain) else None,
         atlas=atlas.atlas if atlas else None,
         space=atlas.space if atlas else None,
     )

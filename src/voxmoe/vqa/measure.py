@@ -1,4 +1,4 @@
-"""Findings of what a user names: a study's folder, or a mask alone."""
+"""Findings of what a user names: a study, or a mask alone."""
 
 from pathlib import Path
 
@@ -8,14 +8,30 @@ from voxmoe.imaging.layouts import find_study, mask_alone, require_profile
 from voxmoe.imaging.study import check_same_grid, load_study
 from voxmoe.imaging.volume import Volume, read_image, read_mask
 from voxmoe.vocabulary import Modality
-from voxmoe.vqa.findings import Brain, Findings, find, measure_brain
+from voxmoe.vqa.findings import NO_BRAIN_IMAGE, Brain, Findings, find, measure_brain
 from voxmoe.vqa.protocol import Protocol, protocol_named
 
+_LARGEST_BRAIN_MM3 = 2.5e6
+"""An image in which more than this counts as brain shows the skull too: no brain is as large, and no head as small."""
 
-def brain_of(images: dict[Modality, Volume], protocol: Protocol) -> Brain:
-    """The brain measured on T1, or on the first modality there is: skull-stripped, all show the same brain."""
+
+def brain_of(images: dict[Modality, Volume], protocol: Protocol) -> Brain | str:
+    """The brain measured on T1, or on the first modality there is: skull-stripped, all show the same brain.
+
+    Or, where it cannot be, the reason.
+    """
+    if not images:
+        return NO_BRAIN_IMAGE
     modality = next(modality for modality in Modality if modality in images)
-    return measure_brain(images[modality], modality, protocol)
+    image = images[modality]
+    brain = measure_brain(image, modality, protocol)
+    if brain.voxels * image.voxel_mm3 > _LARGEST_BRAIN_MM3:
+        litres = brain.voxels * image.voxel_mm3 / 1e6
+        return (
+            f"{image.source}: {litres:.1f} l of it are not background, where a brain has at most "
+            f"{_LARGEST_BRAIN_MM3 / 1e6:g}: a skull-stripped {modality} image, 0 around the brain, is needed"
+        )
+    return brain
 
 
 def _regions(mask: Volume, atlas: str, space: str | None, required: bool) -> RegionMap | str:
@@ -36,14 +52,14 @@ def measure(
     atlas: str | None = None,
     space: str | None = None,
 ) -> Findings:
-    """Findings of the study in a folder, or of a mask file with the T1 image given, if any.
+    """Findings of the study in a folder (or DATASET/STUDY), or of a mask file with the T1 image given, if any.
 
     An atlas or space that was asked for has to fit; the default one, where it does not, leaves the regions out with
     the reason.
     """
     rules = protocol_named(protocol)
     images: dict[Modality, Volume] = {}
-    if target.is_dir():
+    if target.is_dir() or not (target.exists() or target.name.lower().endswith((".nii", ".nii.gz"))):
         files = require_profile(find_study(target, profile), profile)
         assert files.profile is not None
         study = load_study(files, with_mask=True)
@@ -57,6 +73,5 @@ def measure(
     if t1 is not None:
         images[Modality.T1] = read_image(t1)
         check_same_grid(mask, images[Modality.T1])
-    brain = brain_of(images, rules) if images else None
-    regions = _regions(mask, atlas or rules.atlas, space, required=bool(atlas or space))
-    return find(mask, meaning, rules, brain, regions)
+    regions = _regions(mask, atlas or rules.atlas, space or files.space, required=bool(atlas or space))
+    return find(mask, meaning, rules, brain_of(images, rules), regions)

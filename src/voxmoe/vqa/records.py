@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 from voxmoe import __version__
 from voxmoe.errors import DatasetError, VoxmoeError
-from voxmoe.files import sha256, write_bytes
+from voxmoe.files import write_bytes
 from voxmoe.imaging.atlas import region_map
 from voxmoe.imaging.layouts import require_profile
+from voxmoe.imaging.places import Place, below, digests, file_of
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.vocabulary import NOT_ASKED, Profile, Task
 from voxmoe.vqa.encoding import encode
@@ -43,14 +44,18 @@ class StudyRecord:
     findings: dict[str, Any] | None
     hashes: dict[str, str]
     error: str | None = None
+    labels: dict[str, list[int]] = field(default_factory=dict)
+    """Label key -> its values in the mask."""
 
 
-def study_findings(study: Study, profile: Profile, protocol: Protocol, atlas: str | None = None) -> Findings:
+def study_findings(
+    study: Study, profile: Profile, protocol: Protocol, atlas: str | None = None, space: str | None = None
+) -> Findings:
     """Findings of a loaded study with a mask; the brain is measured on T1, or on the first modality there is."""
     if study.mask is None:
         raise DatasetError(f"{study.id}: has no mask, so nothing can be measured")
     brain = brain_of(dict(study.images), protocol)
-    return find(study.mask, profile, protocol, brain, region_map(study.mask, atlas or protocol.atlas))
+    return find(study.mask, profile, protocol, brain, region_map(study.mask, atlas or protocol.atlas, space))
 
 
 def _row(
@@ -76,8 +81,8 @@ def _row(
         **exclusive,
         "region": list(answers.get(Task.REGION, ())),
         "targets": encode(draw.kind, answers),
-        "images": {str(m): str(path.relative_to(terms.root)) for m, path in files.images.items()},
-        "mask": str(files.mask.relative_to(terms.root)) if files.mask else None,
+        "images": {str(m): below(place, terms.root) for m, place in files.images.items()},
+        "mask": below(files.mask, terms.root) if files.mask else None,
         "draw": {"seed": terms.seed, "question": draw.question, "answer": draw.answer},
     }
 
@@ -89,20 +94,23 @@ def study_record(files: StudyFiles, terms: Terms) -> StudyRecord:
         profile = files.profile
         assert profile is not None
         study = load_study(files, with_mask=True, scan=True)
-        findings = study_findings(study, profile, terms.protocol, terms.atlas)
+        findings = study_findings(study, profile, terms.protocol, terms.atlas, files.space)
         questions = [
             apply_draw(draw, profile, findings.labels) for draw in draw_questions(files.id, profile, terms.seed)
         ]
     except VoxmoeError as error:
         return StudyRecord(files.id, files.patient, [], None, {}, str(error))
     rows = [_row(files, profile, number, question, findings, terms) for number, question in enumerate(questions)]
-    hashes = {role: sha256(path) for role, path in _parts(files).items()}
-    return StudyRecord(files.id, files.patient, rows, to_json(findings), hashes)
+    parts = _parts(files)
+    digest_of = digests(parts.values())
+    hashes = {role: digest_of[place] for role, place in parts.items()}
+    labels = {label.key: list(label.values) for label in profile.labels}
+    return StudyRecord(files.id, files.patient, rows, to_json(findings), hashes, labels=labels)
 
 
-def _parts(files: StudyFiles) -> dict[str, Path]:
+def _parts(files: StudyFiles) -> dict[str, Place]:
     mask = {"mask": files.mask} if files.mask is not None else {}
-    return {**{str(modality): path for modality, path in files.images.items()}, **mask}
+    return {**{str(modality): place for modality, place in files.images.items()}, **mask}
 
 
 def _state(path: Path) -> list[int] | None:
@@ -117,9 +125,10 @@ def _state(path: Path) -> list[int] | None:
 def _key(files: StudyFiles, terms: Terms) -> dict[str, Any]:
     return {
         "voxmoe": __version__,
-        "files": {role: [str(path.relative_to(terms.root)), _state(path)] for role, path in _parts(files).items()},
+        "files": {role: [below(part, terms.root), _state(file_of(part))] for role, part in _parts(files).items()},
         "patient": files.patient,
         "profile": [terms.profile, repr(files.profile)],
+        "space": files.space,
         "protocol": terms.protocol.model_dump(mode="json"),
         "atlas": [terms.atlas, _state(Path(terms.atlas))],
         "seed": terms.seed,
