@@ -150,6 +150,21 @@ def test_no_folder_and_no_study(tmp_path: Path) -> None:
         find_studies(tmp_path)
 
 
+def test_a_mask_of_another_study_is_not_adopted(tmp_path: Path) -> None:
+    fill(tmp_path, "BraTS2021_00001", OLD[:4])
+    (tmp_path / "BraTS2021_00002_seg.nii.gz").touch()
+    assert [study.mask for study in find_studies(tmp_path)] == [None]
+
+
+def test_a_validation_folder_has_no_masks(tmp_path: Path) -> None:
+    for name in ("BraTS20_Validation_001", "BraTS20_Validation_002"):
+        fill(tmp_path / name, name, OLD[:4])
+    studies = find_studies(tmp_path)
+    assert [(study.mask, study.profile, study.held_out) for study in studies] == [
+        (None, profile_named("brats-2020"), False)
+    ] * 2
+
+
 @pytest.mark.parametrize("endings", [("_t1ce.nii.gz", "_t1gd.nii.gz"), ("-t1c.nii", "-t1c.nii.gz")])
 def test_two_files_for_one_modality(endings: tuple[str, ...], tmp_path: Path) -> None:
     fill(tmp_path, "case", endings)
@@ -167,6 +182,12 @@ def test_two_masks_for_one_study(tmp_path: Path) -> None:
         find_studies(tmp_path)
 
 
+def test_a_mask_in_both_storage_forms(tmp_path: Path) -> None:
+    fill(tmp_path, "case", ["_t1.nii.gz", "_seg.nii", "_seg.nii.gz"])
+    with pytest.raises(StudyError, match=r"case_seg\.nii and case_seg\.nii\.gz both claim to be the mask of case"):
+        find_studies(tmp_path)
+
+
 def test_one_name_in_two_folders(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         fill(tmp_path / folder, "BraTS2021_00000", OLD)
@@ -181,8 +202,11 @@ def test_several_studies_where_one_is_meant(tmp_path: Path) -> None:
         find_study(tmp_path)
     assert str(error.value) == (
         f"{tmp_path}: holds 5 studies (BraTS2021_00000, BraTS2021_00001, BraTS2021_00002, BraTS2021_00003 ..); "
-        "name the folder of one of them"
+        "name the folder of one of them, or where they have none, DATASET/STUDY"
     )
+    assert find_study(tmp_path / "BraTS2021_00003") == find_studies(tmp_path)[3]
+    with pytest.raises(StudyError, match=r"00009: no such folder, and .* holds no study of that name but BraTS2021_0"):
+        find_study(tmp_path / "BraTS2021_00009")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def facts() -> dict[str, Any]:
             profile.name: {
                 "summary": profile.summary,
                 "aliases": list(profile.aliases),
+                "labels_from": profile.labels_from,
                 "labels": {label.key: {"value": label.value, "name": label.name} for label in profile.labels},
             }
             for profile in PROFILES

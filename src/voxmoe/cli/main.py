@@ -60,7 +60,7 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
 ) -> None:
-    """Write a synthetic cohort with known truth in the BraTS layout."""
+    """Write a synthetic cohort with known truth in the layout of a release, or as msd-task01, nnunet or bids."""
     from voxmoe.cli import show
     from voxmoe.imaging.layouts import profile_named
     from voxmoe.imaging.phantoms import write_cohort
@@ -72,7 +72,7 @@ def phantom(
 
 @app.command()
 def findings(
-    target: Annotated[Path, typer.Argument(help="A study's folder, or a mask alone.")],
+    target: Annotated[Path, typer.Argument(help="A study's folder (or DATASET/STUDY), or a mask alone.")],
     profile: ProfileOption = None,
     protocol: ProtocolOption = "paper-v2",
     t1: Annotated[Path | None, typer.Option("--t1", help="T1 image for the brain's volume, with a mask alone.")] = None,
@@ -327,7 +327,9 @@ def cache(
 def ask(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="[STUDY] QUESTION..", help="A study's folder, unless files are named; questions."),
+        typer.Argument(
+            metavar="[STUDY] QUESTION..", help="A study's folder (or DATASET/STUDY), unless files are named; questions."
+        ),
     ],
     model: Annotated[Path | None, typer.Option(help="A trained model's folder; default: the default model.")] = None,
     t1: Annotated[Path | None, typer.Option("--t1", help="T1 image.")] = None,

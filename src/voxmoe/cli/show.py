@@ -374,6 +374,8 @@ def info(found: dict[str, Any]) -> None:
         table.add_column(column, overflow="fold")
     for name, profile in found["profiles"].items():
         labels = "; ".join(f"{label['value']} {key} {label['name']}" for key, label in profile["labels"].items())
+        if profile["labels_from"]:
+            labels = f"as the dataset's own {profile['labels_from']} says"
         table.add_row(name, ", ".join(profile["aliases"]), labels, profile["summary"])
     out.print(table)
     out.print("\nprotocols   " + ", ".join(found["protocols"]))

@@ -1,8 +1,8 @@
-"""Folders as the BraTS releases 2018-2025 lay them out -> the files of each study.
+"""Folders as BraTS 2018-2025, the Decathlon, nnU-Net and BIDS lay them out -> the files of each study.
 
-A file's role is read from the end of its name (`_t1ce`, `-t2f`, `-t2W`, `_seg`), whatever the release and the
-separator; the release itself, and so the meaning of the label values, from the name of the study. Where that name
-fits several releases, the profile stays open until the user names it.
+In folders of no other layout a file's role is read from the end of its name (`_t1ce`, `-t2f`, `-t2W`, `_seg`), whatever
+the release and the separator; the release itself, and so the meaning of the label values, from the name of the study.
+Where that name fits several releases, the profile stays open until the user names it.
 """
 
 import os
@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voxmoe.errors import LabelError, StudyError
-from voxmoe.imaging.namings import ROLES, naming_of
+from voxmoe.imaging import bids, dataset_json, decathlon
+from voxmoe.imaging.namings import ROLES, naming_of, patient_of
+from voxmoe.imaging.places import Place, claim, file_of
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.vocabulary import PROFILES, PROFILES_BY_NAME, Modality, Profile
 
@@ -32,13 +34,7 @@ def profile_named(name: str) -> Profile:
 def candidate_profiles(study_id: str) -> tuple[str, ...]:
     """The names of the profiles that a study of this name can have; empty if no release names its studies so."""
     naming = naming_of(study_id)
-    return naming.profiles if naming else ()
-
-
-def _patient_of(study_id: str) -> str:
-    naming = naming_of(study_id)
-    match = naming.pattern.fullmatch(study_id) if naming else None
-    return match["patient"] if match else study_id
+    return tuple(name for name in naming.profiles if not PROFILES_BY_NAME[name].labels_from) if naming else ()
 
 
 @dataclass
@@ -46,7 +42,7 @@ class _Group:
     """The files that share a folder and the part of their names before the role."""
 
     id: str
-    images: dict[Modality, Path] = field(default_factory=dict)
+    images: dict[Modality, Place] = field(default_factory=dict)
     masks: list[Path] = field(default_factory=list)
 
 
@@ -61,20 +57,15 @@ def _groups_of(folder: Path, names: Iterable[str]) -> list[_Group]:
         modality = ROLES[match["suffix"].lower()]
         if modality is None:
             group.masks.append(folder / name)
-        elif modality in group.images:
-            raise StudyError(
-                f"{folder}: {group.images[modality].name} and {name} both claim to be the {modality} image "
-                f"of {study_id}; keep one of them"
-            )
         else:
-            group.images[modality] = folder / name
+            claim(group.images, modality, folder / name, f"the {modality} image of {study_id}")
     return _adopt_stray_mask(list(groups.values()))
 
 
 def _adopt_stray_mask(groups: list[_Group]) -> list[_Group]:
-    """A mask under another name in a study's own folder belongs to that study (BraTS 2020, case 355)."""
+    """A mask in a study's own folder that is named after no study belongs to that study (BraTS 2020, case 355)."""
     with_images = [group for group in groups if group.images]
-    masks_only = [group for group in groups if not group.images]
+    masks_only = [group for group in groups if not group.images and not naming_of(group.id)]
     if len(with_images) == 1 and len(masks_only) == 1 and not with_images[0].masks:
         with_images[0].masks = masks_only[0].masks
         return with_images
@@ -89,12 +80,25 @@ def _study_files(group: _Group, profile: Profile | None) -> StudyFiles:
         candidates = candidate_profiles(group.id)
         profile = PROFILES_BY_NAME[candidates[0]] if len(candidates) == 1 else None
     mask = group.masks[0] if group.masks else None
-    return StudyFiles(group.id, _patient_of(group.id), dict(group.images), mask, profile)
+    return StudyFiles(group.id, patient_of(group.id), dict(group.images), mask, profile)
 
 
-def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder at or below `root` with its files' names, through links but each real folder once; hidden ones
-    left out."""
+def _studies_in(folder: Path, subfolders: list[str], names: list[str], chosen: Profile | None) -> list[StudyFiles]:
+    """The studies of one folder. Where it is a dataset of a layout of its own, `subfolders` is emptied: they are part
+    of it."""
+    found = None
+    if not decathlon.MASKS_OF.keys().isdisjoint(subfolders):
+        found = decathlon.studies_of(folder, chosen)
+    elif any(name.startswith("sub-") for name in subfolders) and bids.is_bids(folder):
+        found = bids.studies_of(folder, chosen)
+    if found is not None:
+        subfolders.clear()
+        return found
+    return [_study_files(group, chosen) for group in _groups_of(folder, names) if group.images]
+
+
+def _walk(root: Path, chosen: Profile | None) -> Iterator[StudyFiles]:
+    """The studies of every folder at or below `root`, through links but each real folder once; hidden ones left out."""
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -103,42 +107,80 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
             continue
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield Path(folder), names
+        yield from _studies_in(Path(folder), subfolders, names, chosen)
+
+
+def _part_of_bids(root: Path, chosen: Profile | None) -> list[StudyFiles]:
+    """The studies of a BIDS subject or session, whose masks can lie elsewhere in the dataset; none if it is none."""
+    root = root.absolute()
+    dataset = bids.dataset_around(root)
+    studies = bids.studies_of(dataset, chosen) if dataset else []
+    return [study for study in studies if any(root in file_of(place).parents for place in study.images.values())]
+
+
+def _chosen(profile: str | None) -> Profile | None:
+    """The profile that a user names for all studies; none if it leaves the labels to each dataset."""
+    named = profile_named(profile) if profile else None
+    return None if named is None or named.labels_from else named
 
 
 def find_studies(root: Path | str, profile: str | None = None) -> list[StudyFiles]:
     """All studies at or below `root`, sorted by id.
 
-    `profile` names the release for all of them; without it each study's own name decides, where it can. Raises
-    `StudyError` if there is no such folder, no study in it, or two studies of one name.
+    `profile` names the release for all of them; without it, or where it leaves the labels to the dataset ("nnunet",
+    "bids"), the dataset or each study's own name decides, where it can. Raises `StudyError` if there is no such folder,
+    no study in it, or two studies of one name.
     """
     root = Path(root)
     if not root.is_dir():
         raise StudyError(f"{root}: " + ("is a file, not a folder" if root.exists() else "no such folder"))
-    chosen = profile_named(profile) if profile else None
+    chosen = _chosen(profile)
     found: dict[str, list[StudyFiles]] = defaultdict(list)
-    for folder, names in _folders(root):
-        for group in _groups_of(folder, names):
-            if group.images:
-                found[group.id].append(_study_files(group, chosen))
+    for study in _part_of_bids(root, chosen) or _walk(root, chosen):
+        found[study.id].append(study)
     if not found:
         raise StudyError(
             f"{root}: no study found; a study is a set of files such as ID-t1n.nii.gz, ID-t1c.nii.gz, ID-t2w.nii.gz, "
-            "ID-t2f.nii.gz (or _t1, _t1ce, _t2, _flair) with ID-seg.nii.gz as its mask"
+            "ID-t2f.nii.gz (or _t1, _t1ce, _t2, _flair) with ID-seg.nii.gz as its mask; datasets of the Decathlon's "
+            "Task01, of nnU-Net and BIDS are named by their own folder"
         )
     for study_id, studies in found.items():
         if len(studies) > 1:
-            places = " and ".join(str(next(iter(study.images.values())).parent) for study in studies[:2])
+            places = " and ".join(str(file_of(next(iter(study.images.values()))).parent) for study in studies[:2])
             raise StudyError(f"{root}: study {study_id} lies in {places}; keep one of them")
     return [found[study_id][0] for study_id in sorted(found)]
 
 
+def _named_study(path: Path, profile: str | None) -> StudyFiles:
+    """DATASET/STUDY, where studies have no folders of their own; raises `StudyError` if there is none of that name."""
+    studies: list[StudyFiles] = []
+    if path.parent.is_dir():
+        _, subfolders, names = next(os.walk(path.parent))
+        studies = _studies_in(path.parent, subfolders, names, _chosen(profile))
+    for study in studies:
+        if study.id == path.name:
+            return study
+    held = f", and {path.parent} holds no study of that name but {_some(studies)}" if studies else ""
+    raise StudyError(f"{path}: no such folder{held}")
+
+
+def _some(studies: list[StudyFiles]) -> str:
+    names = sorted(study.id for study in studies)
+    return ", ".join(names[:4]) + (" .." if len(names) > 4 else "")
+
+
 def find_study(folder: Path | str, profile: str | None = None) -> StudyFiles:
-    """The one study in `folder`; raises `StudyError` if there is none or more than one."""
+    """The one study in `folder`, or the study of that name in the folder above; raises `StudyError` if there is none
+    or more than one."""
+    folder = Path(folder)
+    if not folder.exists():
+        return _named_study(folder, profile)
     studies = find_studies(folder, profile)
     if len(studies) > 1:
-        names = ", ".join(study.id for study in studies[:4])
-        raise StudyError(f"{folder}: holds {len(studies)} studies ({names} ..); name the folder of one of them")
+        raise StudyError(
+            f"{folder}: holds {len(studies)} studies ({_some(studies)}); name the folder of one of them, or where they "
+            "have none, DATASET/STUDY"
+        )
     return studies[0]
 
 
@@ -149,20 +191,23 @@ def study_from_paths(images: Mapping[Modality, Path], mask: Path | None = None) 
     matches = [match for path in images.values() if (match := _FILE_NAME.fullmatch(path.name))]
     prefixes = {match["id"] for match in matches if match["suffix"].lower() in ROLES and match["id"]}
     study_id = prefixes.pop() if len(prefixes) == 1 else next(iter(images.values())).name.split(".")[0]
-    return StudyFiles(study_id, _patient_of(study_id), dict(images), mask)
+    return StudyFiles(study_id, patient_of(study_id), dict(images), mask)
 
 
 def mask_alone(path: Path) -> StudyFiles:
-    """A mask without its study; its name says which release it is of, if any does."""
-    match = _FILE_NAME.fullmatch(path.name)
-    group = _Group(match["id"] if match and match["id"] else path.name.split(".")[0], masks=[path])
-    return _study_files(group, None)
+    """A mask without its study; the dataset that it lies in or its name says what its labels mean, if either does."""
+    match, stem = _FILE_NAME.fullmatch(path.name), path.name.split(".")[0]
+    group = _Group(match["id"] if match and match["id"] and not naming_of(stem) else stem, masks=[path])
+    dataset = path.absolute().parent.parent
+    if path.absolute().parent.name in decathlon.MASKS_OF.values() and (dataset / dataset_json.FILE_NAME).is_file():
+        return _study_files(group, decathlon.labels_of(dataset))
+    return _study_files(group, bids.labels_of(path))
 
 
 def require_profile(files: StudyFiles, profile: str | None = None) -> StudyFiles:
     """`files` with its profile decided; raises `LabelError` with the candidates if the layout leaves it open."""
-    if profile:
-        return replace(files, profile=profile_named(profile))
+    if chosen := _chosen(profile):
+        return replace(files, profile=chosen)
     if files.profile is not None:
         return files
     candidates = candidate_profiles(files.id)
@@ -171,5 +216,8 @@ def require_profile(files: StudyFiles, profile: str | None = None) -> StudyFiles
             f"{files.id}: the layout alone does not say which release this is ({' or '.join(candidates)}, whose label "
             "values differ); name it with --profile"
         )
-    known = ", ".join(known_profile.name for known_profile in PROFILES)
-    raise LabelError(f"{files.id}: no release names its studies so; say what the labels mean with --profile ({known})")
+    known = ", ".join(known_profile.name for known_profile in PROFILES if not known_profile.labels_from)
+    raise LabelError(
+        f"{files.id}: no release names its studies so; say what the labels mean with --profile ({known}), or in the "
+        "dataset itself (dataset.json of nnU-Net, dseg.tsv of BIDS)"
+    )

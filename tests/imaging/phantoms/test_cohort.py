@@ -28,7 +28,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("name", ["met-2025", "ped-2024", "men-rt-2024"])
+@pytest.mark.parametrize("name", ["met-2025", "ped-2024", "men-rt-2024", "msd-task01"])
 def test_found_again_with_the_labels_of_the_profile(tmp_path: Path, name: str) -> None:
     profile = PROFILES_BY_NAME[name]
     write_cohort(tmp_path, 1, profile, seed=2)
@@ -63,22 +63,22 @@ def test_another_seed_changes_every_image(cohort: Path, tmp_path: Path) -> None:
 
 def test_interrupted_run_is_taken_up_again(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    write = module.write_volume
+    write = module.write_volumes
 
-    def interrupted(volume: Volume, path: Path) -> None:
+    def interrupted(volumes: list[Volume], path: Path) -> None:
         if len(written) == 7:
             raise KeyboardInterrupt
         written.append(path.name)
-        write(volume, path)
+        write(volumes, path)
 
-    monkeypatch.setattr(module, "write_volume", interrupted)
+    monkeypatch.setattr(module, "write_volumes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_cohort(tmp_path, 3, GLI, seed=11)
     partial = hashes(tmp_path)
     assert partial.items() < hashes(cohort).items(), "what is there is whole"
     monkeypatch.undo()
     naming = naming_for(GLI)
-    kept = tmp_path / naming.study_id(0) / naming.mask_name(naming.study_id(0))
+    kept = tmp_path / naming.mask_path(naming.study_id(0))
     age = kept.stat().st_mtime_ns
     write_cohort(tmp_path, 3, GLI, seed=11)
     assert hashes(tmp_path) == hashes(cohort)

@@ -1,6 +1,8 @@
-"""Phantoms on disk: OUT/STUDY/ with images, mask and truth of each study, and OUT/cohort.json with every truth."""
+"""Phantoms on disk: images, mask and truth of each study as the release lays them out (`namings.py`), and
+OUT/cohort.json with every truth."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,41 +10,52 @@ from typing import Any
 import joblib
 
 from voxmoe import __version__
-from voxmoe.files import write_json
+from voxmoe.files import write_bytes, write_json
 from voxmoe.imaging.namings import naming_for
+from voxmoe.imaging.phantoms.descriptions import descriptions
 from voxmoe.imaging.phantoms.parameters import draw_parameters
 from voxmoe.imaging.phantoms.phantom import draw_phantom
-from voxmoe.imaging.volume import write_volume
-from voxmoe.vocabulary import Profile
+from voxmoe.imaging.places import file_of
+from voxmoe.imaging.volume import write_volumes
+from voxmoe.vocabulary import Modality, Profile
 
 
-def _written_truth(folder: Path, profile: Profile, seed: int, index: int) -> Any | None:
+def _images(out: Path, study: str, profile: Profile) -> dict[Path, list[Modality]]:
+    """Each file of images with the modalities that it holds, in the order of its channels."""
+    naming, files = naming_for(profile), defaultdict(list)
+    for modality in naming.channels or profile.modalities:
+        files[out / file_of(naming.image_place(study, modality))].append(modality)
+    return files
+
+
+def _written_truth(file: Path, files: list[Path], profile: Profile, seed: int, index: int) -> Any | None:
     """The truth of a study that is already there, complete and with the same parameters."""
-    naming = naming_for(profile)
-    files = [naming.mask_name(folder.name), *(naming.image_name(folder.name, m) for m in profile.modalities)]
     try:
-        truth = json.loads((folder / f"{folder.name}-truth.json").read_text())
+        truth = json.loads(file.read_text())
         same = truth["parameters"] == draw_parameters(profile, seed, index).to_json()
         same &= (truth["voxmoe"], truth["profile"]) == (__version__, profile.name)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return truth if same and all((folder / name).is_file() for name in files) else None
+    return truth if same and all(file.is_file() for file in files) else None
 
 
 def _write_study(out: Path, profile: Profile, seed: int, index: int) -> Any:
     """Write a study unless it is there; its truth comes last and says that the study is complete."""
     naming = naming_for(profile)
-    folder = out / naming.study_id(index)
-    if truth := _written_truth(folder, profile, seed, index):
+    study = naming.study_id(index)
+    images, mask = _images(out, study, profile), out / naming.mask_path(study)
+    files, truth_file = [*images, mask], out / naming.truth_path(study)
+    if truth := _written_truth(truth_file, files, profile, seed, index):
         return truth
-    for stray in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-        stray.unlink()
+    for file in (*files, truth_file):
+        for stray in file.parent.glob(f".{file.name}.*.tmp"):  # of a process that was killed while it wrote
+            stray.unlink()
     phantom = draw_phantom(profile, seed, index)
-    for modality, image in phantom.study.images.items():
-        write_volume(image, folder / naming.image_name(folder.name, modality))
-    if phantom.study.mask is not None:
-        write_volume(phantom.study.mask, folder / naming.mask_name(folder.name))
-    write_json(folder / f"{folder.name}-truth.json", phantom.truth)
+    for file, modalities in images.items():
+        write_volumes([phantom.study.images[modality] for modality in modalities], file)
+    assert phantom.study.mask is not None
+    write_volumes([phantom.study.mask], mask)
+    write_json(truth_file, phantom.truth)
     return phantom.truth
 
 
@@ -67,5 +80,7 @@ def write_cohort(
         truths.append(truth)
         if progress:
             progress(len(truths), n)
+    for file, content in descriptions(profile, [truth["id"] for truth in truths]).items():
+        write_bytes(out / file, content)
     cohort = {"voxmoe": __version__, "profile": profile.name, "seed": seed, "n": n, "studies": truths}
     write_json(out / "cohort.json", cohort)
