@@ -24,7 +24,9 @@ def test_the_eye_learns_and_is_frozen(vision: EncoderSettings) -> None:
         study = make_study(seed=seed)
         assert study.mask is not None
         gridded = to_grid(study, vision.grid)
-        samples.append((gridded, label_fractions(study.mask.data, {"ET": [3], "NETC": [1]}, gridded.box, vision.patches)))
+        samples.append(
+            (gridded, label_fractions(study.mask.data, {"ET": [3], "NETC": [1]}, gridded.box, vision.patches))
+        )
     encoder = make_encoder(vision)
     losses = train_eye(encoder, samples, EyeSettings(epochs=15, batch_size=2, learning_rate=3e-3), seed=0)
     assert len(losses) == 30

@@ -48,9 +48,19 @@ def numbers(shape: Shape) -> tuple[float, ...]:
     return tuple(getattr(shape, name) for name in NAMES)
 
 
-def shapes_of(mask: np.ndarray, connectivity: int = 26, spacing: Spacing = ISOTROPIC) -> list[tuple[float, ...]]:
+def shapes_of(
+    mask: np.ndarray, connectivity: int = 26, spacing: Spacing = ISOTROPIC, solid_voxels: bool = False
+) -> list[tuple[float, ...]]:
     found = find_components(mask, connectivity)
-    return [numbers(shape) for shape in measure_shapes(found, spacing)]
+    return [numbers(shape) for shape in measure_shapes(found, spacing, solid_voxels)]
+
+
+def solid_shape(mask: np.ndarray, spacing: Spacing) -> tuple[float, ...]:
+    """`slow_shape` with each voxel as a box: the covariance of a grid of points within it, as fine as it gets."""
+    sphericity, _, _, solidity, compactness = slow_shape(mask, spacing)
+    covariance = np.atleast_2d(np.cov(np.argwhere(mask).T, bias=True)) if mask.sum() > 1 else np.zeros((3, 3))
+    third, second, first = np.linalg.eigvalsh(covariance * np.outer(spacing, spacing) + np.diag(spacing) ** 2 / 12)
+    return min(sphericity, 1), np.sqrt(first / second), np.sqrt(third / second), min(solidity, 1), compactness
 
 
 def in_order(shapes: list[tuple[float, ...]]) -> np.ndarray:
@@ -85,6 +95,54 @@ def test_every_component_as_the_slow_way_has_it(mask: np.ndarray, connectivity: 
     core = numbers(core_shape(found, spacing))
     largest = [shape for shape, part in zip(slow, expected, strict=True) if part.sum() == found.voxels.max()]
     assert any(np.allclose(core, shape, rtol=1e-4, atol=1e-7) for shape in largest)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(mask=masks(), connectivity=st.sampled_from((6, 26)), spacing=st.sampled_from(SPACINGS))
+def test_solid_voxels_as_the_slow_way_has_them(mask: np.ndarray, connectivity: int, spacing: Spacing) -> None:
+    slow = [solid_shape(part, spacing) for part in slow_components(mask, connectivity)]
+    fast = shapes_of(mask, connectivity, spacing, solid_voxels=True)
+    np.testing.assert_allclose(in_order(fast), in_order(slow), rtol=1e-4, atol=1e-7)
+    for sphericity, elongation, flatness, solidity, _ in fast:
+        assert sphericity <= 1
+        assert elongation >= 1 - 1e-9
+        assert 0 < flatness <= 1 + 1e-9
+        assert solidity <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 1, 2), (7, 1, 1), (3, 5, 9), (4, 1, 6)])
+def test_a_box_of_solid_voxels_has_the_axes_of_the_box(size: tuple[int, int, int]) -> None:
+    for spacing in SPACINGS:
+        shortest, middle, longest = sorted(n * length for n, length in zip(size, spacing, strict=True))
+        (shape,) = shapes_of(box(*size), 26, spacing, solid_voxels=True)
+        np.testing.assert_allclose(shape[1:3], (longest / middle, shortest / middle), rtol=1e-6)
+
+
+def test_a_large_body_is_as_long_of_boxes_as_of_points() -> None:
+    places = np.meshgrid(np.arange(-41, 42), *[np.arange(-21, 22)] * 2, indexing="ij")
+    ellipsoid = sum((axis / half) ** 2 for axis, half in zip(places, (40, 20, 20), strict=True)) <= 1
+    points, boxes = shapes_of(ellipsoid)[0], shapes_of(ellipsoid, solid_voxels=True)[0]
+    np.testing.assert_allclose(boxes[:3], points[:3], rtol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(mask=masks(), connectivity=st.sampled_from((6, 26)), smallest=st.floats(0, 20))
+def test_fragments_are_left_out_but_for_the_largest(mask: np.ndarray, connectivity: int, smallest: float) -> None:
+    every = find_components(mask, connectivity)
+    kept = every.without_fragments(smallest)
+    large = [int(size) for size in every.voxels if size >= smallest]
+    assert kept.voxels.tolist() == (large or [int(every.voxels.max())])
+    assert kept.labels.dtype == every.labels.dtype
+    alone = find_components(kept.labels[1:-1, 1:-1, 1:-1] != 0, connectivity)
+    for name in ("labels", "starts", "voxels"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(alone, name))
+    for name in ("first", "last", "y", "z"):
+        np.testing.assert_array_equal(getattr(kept.runs, name), getattr(alone.runs, name))
+    counts = np.bincount(kept.labels.ravel())
+    assert counts[1:].tolist() == kept.voxels.tolist()
+    for number in range(1, len(counts)):
+        (before,) = np.unique(every.labels[kept.labels == number])
+        np.testing.assert_array_equal(kept.labels == number, every.labels == before)
 
 
 @settings(max_examples=60, deadline=None)

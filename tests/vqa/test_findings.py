@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from test_components import SPACINGS, slow_components, slow_shape
+from test_components import SPACINGS, slow_components, slow_shape, solid_shape
 
 from voxmoe.errors import ImageError, LabelError, StudyError
 from voxmoe.imaging.atlas import RegionMap, region_map
 from voxmoe.imaging.volume import Volume, read_image, read_mask
-from voxmoe.vocabulary import PROFILES_BY_NAME, REGIONS, Task
+from voxmoe.vocabulary import PROFILES_BY_NAME, REGIONS, Label, Profile, Task
 from voxmoe.vqa.findings import Brain, LabelFindings, find, measure_brain, to_json
-from voxmoe.vqa.protocol import CODE_V3, PAPER_V2, PROTOCOLS, Protocol
+from voxmoe.vqa.protocol import CODE_V3, PAPER_V2, PROTOCOLS, ROBUST, Protocol
 
 GLI = PROFILES_BY_NAME["gli"]
 SIDES = ("left", "right")
@@ -31,19 +31,26 @@ def regions_on(mask: Volume, codes: np.ndarray) -> RegionMap:
 def slow_label(mask: np.ndarray, spacing: tuple[float, float, float], protocol: Protocol, brain: int) -> dict:
     """What the paper's rules say of one label, written out."""
     parts = slow_components(mask, protocol.connectivity)
+    voxels, shape_of = int(mask.sum()), slow_shape
+    largest = max(int(part.sum()) for part in parts)
+    equals = sum(int(part.sum()) == largest for part in parts) > 1
+    if protocol is ROBUST:
+        smallest = 10 / float(np.prod(spacing))
+        parts = [part for part in parts if part.sum() >= smallest] or [max(parts, key=np.count_nonzero)]
+        shape_of = solid_shape
     sizes = [int(part.sum()) for part in parts]
-    voxels, core = sum(sizes), max(sizes) / sum(sizes)
+    core = max(sizes) / sum(sizes)
     together = len(parts) == 1 or core >= protocol.core_fraction
     measured = [parts[int(np.argmax(sizes))]] if together else parts
     crops = [part[ndimage.find_objects(part.astype(np.uint8))[0]] for part in measured]
-    numbers = np.mean([slow_shape(crop, spacing) for crop in crops], axis=0)
-    if protocol is PAPER_V2:
+    numbers = np.mean([shape_of(crop, spacing) for crop in crops], axis=0)
+    if protocol is not CODE_V3:
         percent, limits = 100 * voxels / brain, (0.85, 1.3, 0.60, 2.5)
     else:
         percent, limits = round(250 * voxels / brain, 2), (0.80, 1.4, 0.50, 3.0)
     round_sphericity, round_elongation, oval_sphericity, oval_elongation = limits
     sphericity, elongation = numbers[:2]
-    if voxels * float(np.prod(spacing)) < 100:
+    if sum(sizes) * float(np.prod(spacing)) < 100:
         shape = "focus"
     elif sphericity >= round_sphericity and elongation <= round_elongation:
         shape = "round"
@@ -61,7 +68,7 @@ def slow_label(mask: np.ndarray, spacing: tuple[float, float, float], protocol: 
         "components": len(parts),
         "core_fraction": core,
         "numbers": numbers,
-        "equals": sizes.count(max(sizes)) > 1,
+        "equals": equals,
     }
 
 
@@ -106,7 +113,7 @@ def test_random_masks(seed: int, density: float, grown: int, spacing: tuple, nam
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("protocol", [PAPER_V2, CODE_V3], ids=lambda protocol: protocol.name)
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
 def test_real_masks(protocol: Protocol, real_data: Path) -> None:
     checked = 0
     for path in sorted((real_data / "gli2024_masks").glob("*.nii.gz"))[4:]:
@@ -250,3 +257,82 @@ def test_labels_and_grids_have_to_fit() -> None:
     elsewhere = RegionMap(Volume(np.zeros(mask.shape, np.uint8), 2 * mask.affine), "a", "s")
     with pytest.raises(StudyError, match="lies on another grid than the mask"):
         find(mask, GLI, PAPER_V2, regions=elsewhere)
+
+
+def scattered(
+    mask: np.ndarray, generator: np.random.Generator, spacing: tuple[float, ...], limit_mm3: float
+) -> np.ndarray:
+    """The mask with up to 30 more specks of its label, each below `limit_mm3` and apart from all else."""
+    out = mask.copy()
+    for _ in range(30):
+        size = generator.integers(1, 4, 3)
+        if np.prod(size) * np.prod(spacing) >= limit_mm3:
+            continue
+        low = [int(generator.integers(1, n - s)) for n, s in zip(mask.shape, size, strict=True)]
+        around = tuple(slice(start - 1, start + s + 1) for start, s in zip(low, size, strict=True))
+        if not out[around].any():
+            out[tuple(slice(start, start + s) for start, s in zip(low, size, strict=True))] = 3
+    return out
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), bodies=st.integers(1, 4), spacing=st.sampled_from(SPACINGS))
+def test_robust_does_not_see_specks(seed: int, bodies: int, spacing: tuple[float, ...]) -> None:
+    """Specks below the volume of a fragment, scattered around any lesions, change neither spread nor shape; they do
+    count in the volume."""
+    generator = np.random.default_rng(seed)
+    mask = np.zeros((30, 34, 28), np.uint8)
+    for _ in range(bodies):
+        low, size = generator.integers(1, 16, 3), generator.integers(3, 11, 3)
+        mask[tuple(slice(start, start + s) for start, s in zip(low, size, strict=True))] = 3
+    specked = scattered(mask, generator, spacing, ROBUST.fragment_mm3)
+    brain = Brain(20_000, "T1")
+    before, after = (find(volume_of(one, spacing), GLI, ROBUST, brain).labels["ET"] for one in (mask, specked))
+    assert (after.spread, after.components, after.core_fraction) == (
+        before.spread,
+        before.components,
+        before.core_fraction,
+    )
+    assert (after.shape, after.shape_numbers) == (before.shape, before.shape_numbers)
+    assert after.voxels == np.count_nonzero(specked)
+    assert after.volume_mm3 == pytest.approx(np.count_nonzero(specked) * np.prod(spacing))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_specks_alone_are_one_focus_to_robust(seed: int) -> None:
+    mask = np.zeros((30, 34, 28), np.uint8)
+    mask[5:7, 5:7, 5:7] = 3
+    specked = scattered(mask, np.random.default_rng(seed), (1, 1, 1), ROBUST.fragment_mm3)
+    found = find(volume_of(specked), GLI, ROBUST).labels["ET"]
+    assert (found.shape, found.spread, found.components, found.core_fraction) == ("focus", "single lesion", 1, 1)
+    assert find(volume_of(specked), GLI, PAPER_V2).labels["ET"].components == len(slow_components(specked > 0, 26))
+
+
+def test_a_scatter_of_specks_is_round_to_the_paper_and_not_to_robust() -> None:
+    """Two rods and 200 single voxels: the paper's mean over all is that of the voxels."""
+    mask = np.zeros((60, 60, 12), np.uint8)
+    mask[2:40, 2:4, 2:4], mask[2:40, 8:10, 2:4] = 3, 3
+    mask[1:60:3, 15:45:3, 8] = 3
+    paper, robust = (find(volume_of(mask), GLI, protocol).labels["ET"] for protocol in (PAPER_V2, ROBUST))
+    assert paper.shape_numbers is not None
+    assert (paper.shape, paper.spread, paper.components) == ("round", "scattered lesions", 202)
+    assert paper.shape_numbers.sphericity > 1
+    assert (robust.shape, robust.spread, robust.components) == ("elongated", "scattered lesions", 2)
+
+
+def test_the_volume_of_a_fragment_is_in_mm3() -> None:
+    mask = np.zeros((20, 6, 6), np.uint8)
+    mask[1:7, 1:6, 1:6], mask[12:14, 2:4, 2] = 3, 3
+    assert find(volume_of(mask), GLI, ROBUST).labels["ET"].components == 1
+    assert find(volume_of(mask, (1, 1, 2.5)), GLI, ROBUST).labels["ET"].components == 2
+    larger = ROBUST.model_copy(update={"fragment_mm3": 10.001})
+    assert find(volume_of(mask, (1, 1, 2.5)), GLI, larger).labels["ET"].components == 1
+
+
+def test_a_label_of_several_values() -> None:
+    mask = blob()
+    both = Profile("x", "x", (Label(2, "all", "all", also=(3,)), Label(3, "ET", "ET")))
+    found = find(mask, both, PAPER_V2).labels
+    assert (found["all"].voxels, found["all"].components) == (127, 3)
+    assert found["ET"] == find(mask, GLI, PAPER_V2).labels["ET"]

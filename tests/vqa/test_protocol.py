@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from voxmoe.errors import LabelError, RecipeError
 from voxmoe.vocabulary import SHAPES, VOLUME_BINS
-from voxmoe.vqa.protocol import CODE_V3, PAPER_V2, PROTOCOLS, protocol_named
+from voxmoe.vqa.protocol import CODE_V3, PAPER_V2, PROTOCOLS, ROBUST, protocol_named
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,17 @@ def test_presets_differ_where_paper_and_code_do() -> None:
     assert protocol_named("code-v3") is CODE_V3
 
 
+def test_robust_is_the_papers_but_for_fragments_and_solid_voxels() -> None:
+    changed = {"name", "fragment_mm3", "solid_voxels"}
+    assert ROBUST.model_dump(exclude=changed) == PAPER_V2.model_dump(exclude=changed)
+    assert (ROBUST.fragment_mm3, ROBUST.solid_voxels) == (10.0, True)
+    assert {(one.fragment_mm3, one.solid_voxels) for one in (PAPER_V2, CODE_V3)} == {(0.0, False)}
+    assert ROBUST.fragment_mm3 < ROBUST.focus_mm3, "what is left of fragments alone is a focus, whichever it is"
+    assert protocol_named("robust") is ROBUST
+
+
 def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
-    own = PAPER_V2.model_copy(update={"name": "mine", "connectivity": 18, "focus_mm3": 50.0})
+    own = PAPER_V2.model_copy(update={"name": "mine", "connectivity": 18, "focus_mm3": 50.0, "fragment_mm3": 5.0})
     path = tmp_path / "mine.yaml"
     path.write_text("\n".join(f"{key}: {value}" for key, value in own.model_dump(exclude_none=True).items()))
     assert protocol_named(str(path)) == own

@@ -14,6 +14,7 @@ from voxmoe.bench.timing import summary, time_in_turn
 from voxmoe.errors import BenchError
 from voxmoe.imaging.layouts import find_studies, profile_named
 from voxmoe.imaging.phantoms import write_cohort
+from voxmoe.imaging.places import file_of
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.imaging.volume import inflated
 from voxmoe.vqa.dataset import build_dataset
@@ -27,8 +28,8 @@ _PHANTOMS = 4
 def _read(studies: Sequence[StudyFiles]) -> None:
     for files in studies:
         for place in (*files.images.values(), files.mask):
-            if path is not None:
-                inflated(path)
+            if place is not None:
+                inflated(file_of(place))
 
 
 def _build(cohort: Path) -> None:

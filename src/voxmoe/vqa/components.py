@@ -46,7 +46,7 @@ class _Runs:
     y: Int64[np.ndarray, " R"]
     z: Int64[np.ndarray, " R"]
 
-    def __getitem__(self, part: slice) -> "_Runs":
+    def __getitem__(self, part: slice | Bool[np.ndarray, " R"]) -> "_Runs":
         return _Runs(self.first[part], self.last[part], self.y[part], self.z[part])
 
     @property
@@ -79,6 +79,19 @@ class Components:
     def runs_of(self, index: int) -> _Runs:
         ends = [*self.starts[1:].tolist(), len(self.runs.first)]
         return self.runs[int(self.starts[index]) : ends[index]]
+
+    def without_fragments(self, smallest: float) -> "Components":
+        """The components of at least so many voxels; if there is none, the largest alone."""
+        kept = self.voxels >= smallest
+        if not kept.any():
+            kept[self.core] = True
+        numbers = np.zeros(len(kept) + 1, self.labels.dtype)
+        numbers[1:][kept] = np.arange(1, np.count_nonzero(kept) + 1)
+        runs = np.diff(self.starts, append=len(self.runs.first))
+        starts = np.cumsum(runs[kept]) - runs[kept]
+        return Components(
+            np.asfortranarray(numbers[self.labels]), self.runs[np.repeat(kept, runs)], starts, self.voxels[kept]
+        )
 
 
 def _padded(mask: Bool[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X2 Y2 Z2"]:
@@ -226,7 +239,11 @@ def _solidity(voxels: int, runs: _Runs) -> float:
 
 
 def _shapes(
-    runs: _Runs, starts: Int64[np.ndarray, " C"], areas: Float64[np.ndarray, " C"], spacing: Spacing
+    runs: _Runs,
+    starts: Int64[np.ndarray, " C"],
+    areas: Float64[np.ndarray, " C"],
+    spacing: Spacing,
+    solid_voxels: bool,
 ) -> list[Shape]:
     """The shapes of components from their runs and surfaces."""
     voxels, covariance = _moments(runs, starts, spacing)
@@ -238,16 +255,24 @@ def _shapes(
         _solidity(int(size), runs[start:end]) if thick else 1.0
         for size, start, end, thick in zip(voxels.tolist(), starts.tolist(), ends, flatness > 0, strict=True)
     ]
+    if solid_voxels:
+        boxes = covariance + np.diag(np.square(spacing) / 12)
+        elongation, flatness = _axis_ratios(np.full_like(voxels, np.inf), boxes)
+        sphericity, solidity = np.minimum(sphericity, 1), np.minimum(solidity, 1).tolist()
     columns = np.stack([sphericity, elongation, flatness, solidity, areas / volumes], axis=1)
     return [Shape(*row) for row in columns.tolist()]
 
 
-def measure_shapes(components: Components, spacing: Spacing) -> list[Shape]:
-    """The shape of each component in mm, without regard to the others."""
-    return _shapes(components.runs, components.starts, _surfaces(components, spacing), spacing)
+def measure_shapes(components: Components, spacing: Spacing, solid_voxels: bool = False) -> list[Shape]:
+    """The shape of each component in mm, without regard to the others.
+
+    With `solid_voxels` the axes are those of boxes instead of points (each adds a twelfth of its edge squared to the
+    covariance: n voxels in a line have elongation n, a cube 1), and sphericity and solidity are at most 1.
+    """
+    return _shapes(components.runs, components.starts, _surfaces(components, spacing), spacing, solid_voxels)
 
 
-def core_shape(components: Components, spacing: Spacing) -> Shape:
+def core_shape(components: Components, spacing: Spacing, solid_voxels: bool = False) -> Shape:
     """The shape of the largest component."""
     runs = components.runs_of(components.core)
     x, y, z = (
@@ -255,11 +280,11 @@ def core_shape(components: Components, spacing: Spacing) -> Shape:
         for low, high in ((runs.first, runs.last), (runs.y, runs.y), (runs.z, runs.z))
     )
     core = (components.labels[x, y, z] == components.core + 1).view(np.uint8)
-    return _shapes(runs, np.zeros(1, np.int64), _surface(core, spacing), spacing)[0]
+    return _shapes(runs, np.zeros(1, np.int64), _surface(core, spacing), spacing, solid_voxels)[0]
 
 
-def mean_shape(components: Components, spacing: Spacing) -> Shape:
+def mean_shape(components: Components, spacing: Spacing, solid_voxels: bool = False) -> Shape:
     """The mean over all components, degenerate ones counted like any other."""
-    shapes = measure_shapes(components, spacing)
+    shapes = measure_shapes(components, spacing, solid_voxels)
     names = Shape.__dataclass_fields__
     return Shape(**{name: float(np.mean([getattr(shape, name) for shape in shapes])) for name in names})

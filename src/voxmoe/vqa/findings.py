@@ -37,6 +37,7 @@ class LabelFindings:
     shape_numbers: Shape | None
     spread: str
     components: int
+    """Those that the protocol counts."""
     core_fraction: float | None
     reasons: Mapping[str, str]
     """Why a field is None, by the field's name in the JSON form."""
@@ -128,19 +129,21 @@ def _label_findings(
         reasons["regions"] = codes
     relative = protocol.relative_volume(voxels, brain.voxels) if isinstance(brain, Brain) else None
     components = find_components(here, protocol.connectivity)
+    if protocol.fragment_mm3:
+        components = components.without_fragments(protocol.fragment_mm3 / mask.voxel_mm3)
     count = len(components.voxels)
     by_core = count == 1 or components.core_fraction >= protocol.core_fraction
-    numbers = (core_shape if by_core else mean_shape)(components, mask.spacing)
-    volume_mm3 = voxels * mask.voxel_mm3
+    numbers = (core_shape if by_core else mean_shape)(components, mask.spacing, protocol.solid_voxels)
+    counted_mm3 = int(components.voxels.sum()) * mask.voxel_mm3
     return LabelFindings(
         present=True,
         voxels=voxels,
-        volume_mm3=volume_mm3,
+        volume_mm3=voxels * mask.voxel_mm3,
         relative_volume=relative,
         brain_fraction=voxels / brain.voxels if isinstance(brain, Brain) else None,
         volume=protocol.volume_category(relative) if relative is not None else None,
         regions=None if isinstance(codes, str) else _touched_regions(here, codes[box.slices]),
-        shape=protocol.shape_category(volume_mm3, numbers.sphericity, numbers.elongation),
+        shape=protocol.shape_category(counted_mm3, numbers.sphericity, numbers.elongation),
         shape_numbers=numbers,
         spread=protocol.spread_category(count, components.core_fraction),
         components=count,

@@ -1,8 +1,9 @@
 """The rules that turn numbers into findings: thresholds and bins of mpLLM's Appendix A, as data.
 
-`paper-v2` is the paper as printed, `code-v3` what the authors' public code does where it differs. What the paper
-leaves open is decided here once: bins of volume are closed below and open above (exactly 1 % is `1-5%`), and anything
-from 75 % up stays in the last bin.
+`paper-v2` is the paper as printed, `code-v3` what the authors' public code does where it differs, and `robust` our own:
+`paper-v2` without what small fragments and the mesh of a few voxels do to it. What the paper leaves open is decided
+here once: bins of volume are closed below and open above (exactly 1 % is `1-5%`), and anything from 75 % up stays in
+the last bin.
 """
 
 from bisect import bisect_right
@@ -42,6 +43,11 @@ class Protocol(Settings):
     """A relative volume below this counts as absent."""
     brain_threshold: float | None = None
     """Brain voxels are those of the T1 image above this value; None for those that are not zero."""
+    fragment_mm3: float = 0.0
+    """Components below this volume count neither in spread nor in shape; if all are below, the largest counts alone."""
+    solid_voxels: bool = False
+    """Shape numbers take each voxel as the box it is, not as a point, and hold what a solid body can have: specks and
+    lines have an elongation too, sphericity and solidity are at most 1."""
     atlas: str = "default"
 
     def volume_category(self, relative: float) -> str:
@@ -98,7 +104,8 @@ CODE_V3 = Protocol(
     brain_threshold=1e-6,
     atlas="aal",
 )
-PROTOCOLS = {protocol.name: protocol for protocol in (PAPER_V2, CODE_V3)}
+ROBUST = PAPER_V2.model_copy(update={"name": "robust", "fragment_mm3": 10.0, "solid_voxels": True})
+PROTOCOLS = {protocol.name: protocol for protocol in (PAPER_V2, CODE_V3, ROBUST)}
 
 
 def protocol_named(name: str) -> Protocol:
