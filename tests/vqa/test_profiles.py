@@ -8,19 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from voxmoe.errors import DatasetError
 from voxmoe.imaging import atlas, spaces
 from voxmoe.imaging.layouts import find_studies, find_study, require_profile
 from voxmoe.imaging.namings import naming_for
 from voxmoe.imaging.phantoms import Phantom, cohort, write_cohort
 from voxmoe.imaging.spaces import SRI24
 from voxmoe.imaging.study import Study, load_study
-from voxmoe.imaging.volume import Volume
+from voxmoe.imaging.volume import Volume, read_raw
 from voxmoe.training.studies import read_studies, study_files
 from voxmoe.vocabulary import PROFILES, PROFILES_BY_NAME, Modality, Profile
 from voxmoe.vqa.audit import audit
 from voxmoe.vqa.dataset import SPLITS, Dataset, build_dataset, open_dataset
+from voxmoe.vqa.export import export_dataset
 from voxmoe.vqa.measure import measure
 from voxmoe.vqa.protocol import PAPER_V2
 
@@ -125,6 +128,21 @@ def test_a_dataset_of_a_layout_of_its_own(name: str, tmp_path: Path) -> None:
     assert measure(mask).profile == decided
 
 
+def test_channels_are_embedded_as_files_of_their_own(tmp_path: Path) -> None:
+    root = written(tmp_path / "cohort", PROFILES_BY_NAME["msd-task01"])
+    build_dataset(root, tmp_path / "out", PAPER_V2)
+    dataset = open_dataset(tmp_path / "out")
+    export_dataset(dataset, tmp_path / "embedded", "nifti")
+    (row,) = pq.read_table(tmp_path / "embedded" / "studies" / "train-00000-of-00001.parquet").to_pylist()
+    expected = block_phantom(PROFILES_BY_NAME["msd-task01"], 5, 0)
+    for index, modality in enumerate((Modality.FLAIR, Modality.T1, Modality.T1GD, Modality.T2)):
+        assert row[modality]["path"] == f"BRATS_000_{index:04d}.nii.gz"
+        (tmp_path / "alone.nii.gz").write_bytes(row[modality]["bytes"])
+        np.testing.assert_array_equal(read_raw(tmp_path / "alone.nii.gz").data, expected.study.images[modality].data)
+    with pytest.raises(DatasetError, match=r"BRATS_000\.nii\.gz#2: is a channel of a 4D file, where this layout has a"):
+        export_dataset(dataset, tmp_path / "mpllm", "mpllm")
+
+
 def test_a_copied_channel_is_a_leak(tmp_path: Path) -> None:
     root = written(tmp_path / "cohort", PROFILES_BY_NAME["msd-task01"], n=2)
     images = root / "Task01_BrainTumour" / "imagesTr"
@@ -147,6 +165,9 @@ def test_test_cases_are_no_lack_of_a_cohort(tmp_path: Path) -> None:
     assert len(find_studies(root)) == 2
     report = build_dataset(root, tmp_path / "out", PAPER_V2, strict=True)
     assert (report.studies, report.skipped) == (1, {})
+    shutil.rmtree(dataset / "imagesTr")
+    with pytest.raises(DatasetError, match="holds 1 test cases and no mask; nothing can be asked without masks"):
+        build_dataset(root, tmp_path / "none", PAPER_V2)
 
 
 def test_regions_of_an_nnunet_dataset_are_labels_that_overlap(tmp_path: Path) -> None:

@@ -260,24 +260,25 @@ def read_mask(path: Path | str) -> Volume:
     return replace(volume, data=data)
 
 
-def _stored(volumes: Sequence[Volume]) -> "nib.Nifti1Image":
-    """Volumes on one grid as a NIfTI image in their files' own axis order: 3D for one, else 4D."""
+def nifti_bytes(volumes: Sequence[Volume], gzipped: bool) -> bytes:
+    """Volumes on one grid as a NIfTI file in their files' own axis order: 3D for one, else 4D with a channel for each.
+
+    Same content, same bytes.
+    """
     first = volumes[0]
     orientation = ornt_transform(_RAS, axcodes2ornt(first.axes))
     data = [apply_orientation(volume.data, orientation) for volume in volumes]
     affine = first.affine @ inv_ornt_aff(orientation, first.shape)
     image = nib.Nifti1Image(data[0] if len(data) == 1 else np.stack(data, axis=3), affine)
     image.header.set_xyzt_units("mm")
-    return image
+    content: bytes = image.to_bytes()
+    return bytes(gzip_ng.compress(content, compresslevel=2, mtime=0)) if gzipped else content
 
 
 def write_volumes(volumes: Sequence[Volume], path: Path | str) -> None:
     """Write volumes of one grid as the channels of one .nii or .nii.gz, as `write_volume` does one."""
     path = Path(path)
-    content: bytes = _stored(volumes).to_bytes()
-    if path.name.endswith(".gz"):
-        content = gzip_ng.compress(content, compresslevel=2, mtime=0)
-    write_bytes(path, content)
+    write_bytes(path, nifti_bytes(volumes, path.name.endswith(".gz")))
 
 
 def write_volume(volume: Volume, path: Path | str) -> None:

@@ -213,7 +213,10 @@ def build_dataset(
     cohort = cohort.resolve()
     atlas = atlas or protocol.atlas
     terms = Terms(cohort, profile, protocol, str(Path(atlas).resolve()) if Path(atlas).is_file() else atlas, seed)
-    studies = [files for files in find_studies(cohort, profile) if files.mask or not files.held_out]
+    found = find_studies(cohort, profile)
+    studies = [files for files in found if files.mask or not files.held_out]
+    if not studies:
+        raise DatasetError(f"{cohort}: holds {len(found)} test cases and no mask; nothing can be asked without masks")
     kept = KeptRecords(out / "work", studies, terms)
     _clear_strays(out)
     records = _records(studies, terms, kept, jobs, cluster, strict, progress)

@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 
 from voxmoe.errors import DatasetError
 from voxmoe.files import atomic_path, write_bytes
+from voxmoe.imaging.places import Channel, Place, file_of
 from voxmoe.imaging.study import StudyFiles
+from voxmoe.imaging.volume import nifti_bytes, scan_image
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.card import dataset_card
 from voxmoe.vqa.dataset import SPLITS, Dataset
@@ -40,21 +42,26 @@ SCHEMA = pa.schema(
 )
 
 
-def _embedded(path: Path | None, known: str | None) -> dict[str, Any] | None:
-    if path is None:
+def _embedded(place: Place | None, known: str) -> dict[str, Any] | None:
+    """A file as it is; a channel of a 4D file as a file of its own."""
+    if place is None:
         return None
+    path = file_of(place)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}), so it cannot be embedded") from None
-    if hashlib.sha256(content).hexdigest() != known:
+    if hashlib.sha256(content).hexdigest() != known.partition("#")[0]:
         raise DatasetError(f"{path}: is not the file that the dataset was built from; build the dataset again")
+    if isinstance(place, Channel):
+        name = f"{path.name.partition('.')[0]}_{place.index:04d}.nii.gz"
+        return {"bytes": nifti_bytes([scan_image(place)], gzipped=True), "path": name}
     return {"bytes": content, "path": path.name}
 
 
 def _row(files: StudyFiles, hashes: dict[str, str]) -> dict[str, Any]:
-    paths = {**{str(modality): path for modality, path in files.images.items()}, "mask": files.mask}
-    images = {name: _embedded(paths.get(name), hashes.get(name)) for name in _IMAGES}
+    places = {**{str(modality): place for modality, place in files.images.items()}, "mask": files.mask}
+    images = {name: _embedded(places.get(name), hashes.get(name, "")) for name in _IMAGES}
     return {"study": files.id, "patient": files.patient, **images}
 
 

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from voxmoe.errors import DatasetError
 from voxmoe.files import write_json
+from voxmoe.imaging.places import Channel, place_at
 from voxmoe.vocabulary import ABSENT, NO_REGION, REGIONS, Kind, Modality, Task
 from voxmoe.vqa.dataset import SPLITS, Dataset
 from voxmoe.vqa.sampling import listed
@@ -46,6 +48,13 @@ def entry(row: Row, number: int, volume: int, cohort: str) -> Row:
     unknown = bool(row["targets"]["out_of_scope"])
     kind = _KINDS.get(Kind(row["kind"])) or _TASKS[tasks[0]]
     images = {name: row["images"][modality] for modality, name in _MODALITIES.items()}
+    if channel := next(
+        (path for path in images.values() if path and isinstance(place_at(Path(), path), Channel)), None
+    ):
+        raise DatasetError(
+            f"{channel}: is a channel of a 4D file, where this layout has a file for each image; export as nifti, or "
+            "split the cohort's files and build again"
+        )
     folder = (Path(cohort) / next(path for path in images.values() if path)).parent
     return {
         "question": row["question"],
