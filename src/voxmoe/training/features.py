@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from voxmoe.files import sha256
 from voxmoe.imaging.grid import GriddedStudy, GridShape, to_grid
+from voxmoe.imaging.places import digests
 from voxmoe.imaging.study import StudyFiles, load_study
 from voxmoe.imaging.transforms import UNCHANGED, AugmentSettings, Transform, apply_transform, draw_transform
 from voxmoe.model.encoder import Encoder
@@ -138,7 +138,8 @@ def study_features(
 
 
 def _hashes(files: StudyFiles) -> dict[str, str]:
-    return {str(modality): sha256(path) for modality, path in files.images.items()}
+    digest_of = digests(files.images.values())
+    return {str(modality): digest_of[place] for modality, place in files.images.items()}
 
 
 def _gridded(files: StudyFiles, grid: GridShape) -> GriddedStudy:
