@@ -55,6 +55,15 @@ def test_the_figures_are_those_of_the_dataset(published: Dataset) -> None:
     assert "2 could not be used (meta/skipped.json)" in dataset_card(left_out)
 
 
+def test_the_rules_and_the_licence_of_the_atlas(published: Dataset) -> None:
+    rules = dataset_card(published).split("## Rules")[1].split("## How")[0]
+    assert "- protocol: name paper-v2, connectivity 26, core fraction 0.7, focus mm3 100.0, " in rules
+    assert "- region atlas `desikan-killiany`: FreeSurfer Software License (permissive)" in rules
+    others = Dataset(published.root, {**published.manifest, "atlas": ["lpba40", "neuromorphometrics"]})
+    assert "- region atlas `lpba40`: LPBA40 (UCLA LONI)" in dataset_card(others)
+    assert "- region atlas `neuromorphometrics`: CC BY-NC" in dataset_card(others)
+
+
 def test_every_column_is_explained(published: Dataset) -> None:
     card = dataset_card(published)
     table = card.split("## Columns")[1].split("## Examples")[0]

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from voxmoe.files import write_bytes, write_json
+from voxmoe.imaging.parcellations import LPBA40, PARCELLATIONS
 from voxmoe.vocabulary import Task
 from voxmoe.vqa.croissant import croissant
 from voxmoe.vqa.dataset import SPLITS, Dataset
@@ -84,6 +85,14 @@ def _frequencies(figures: dict[str, Any], task: str) -> str:
     return ", ".join(f"{name} {percent:.1f}" for name, percent in figures["frequencies"][task].items() if percent)
 
 
+def _rules(manifest: dict[str, Any]) -> str:
+    """What decided the answers: the protocol's rules, and the atlases with their licences."""
+    rules = [f"{name.replace('_', ' ')} {value}" for name, value in manifest["protocol"].items() if value is not None]
+    licences = {known.name: known.licence for known in (*PARCELLATIONS.values(), LPBA40)}
+    atlases = [f"- region atlas `{name}`: {licences[name]}" for name in manifest["atlas"]]
+    return "\n".join([f"- protocol: {', '.join(rules)}", *atlases])
+
+
 def dataset_card(dataset: Dataset, embedded: bool = False) -> str:
     """The text of README.md: YAML front matter, then what is in the dataset and how it was made.
 
@@ -128,6 +137,10 @@ Not for clinical use: the answers are derived from masks by rules and were not r
 In percent of all questions; several regions can be named at once.
 
 {frequencies}
+
+## Rules
+
+{_rules(manifest)}
 
 ## How it was made
 
