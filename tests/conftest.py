@@ -25,6 +25,7 @@ _ROOMS = (
     "model.mixer",
     "model.mpllm",
     "model.perceiver",
+    "model.products",
     "training",
     "evaluation",
     "bench",

@@ -13,7 +13,6 @@ from voxmoe.errors import WeightsError
 from voxmoe.files import home
 from voxmoe.imaging.grid import to_grid
 from voxmoe.imaging.study import Study
-from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
@@ -98,7 +97,7 @@ class Answerer:
         self.processor = processor
         self.name = name
         self._encoder = encoder_digest(model.vision)
-        self._seen: weakref.WeakKeyDictionary[Study, VisionFeatures] = weakref.WeakKeyDictionary()
+        self._seen: weakref.WeakKeyDictionary[Study, dict[str, torch.Tensor]] = weakref.WeakKeyDictionary()
 
     @classmethod
     def from_pretrained(cls, place: Path | str) -> "Answerer":
@@ -112,7 +111,7 @@ class Answerer:
         """Answer a question about a study; raises `QuestionError` if it is empty or over-long."""
         started = time.monotonic()
         batch: dict[str, Any] = dict(self.processor([question]))
-        batch |= self._look(study).inputs()
+        batch |= self._look(study)
         output = self.model(**batch)
         text = self.processor.decode_answers(self.model.generate(**batch))[0]
         heads = {name: values[0] for name, values in probabilities(output.heads).items()}
@@ -130,10 +129,10 @@ class Answerer:
             seconds=time.monotonic() - started,
         )
 
-    def _look(self, study: Study) -> VisionFeatures:
+    def _look(self, study: Study) -> dict[str, torch.Tensor]:
         if study not in self._seen:
             gridded = to_grid(study, self.model.settings.vision.grid)
-            self._seen[study] = features_of(self.model.vision, self._encoder, gridded)
+            self._seen[study] = self.model.look(features_of(self.model.vision, self._encoder, gridded))
         return self._seen[study]
 
 

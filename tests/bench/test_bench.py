@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from voxmoe.bench import BENCHES, bench_named, building, findings, reading
+from voxmoe.bench import BENCHES, bench_named, building, experts, findings, reading
 from voxmoe.bench.cases import MaskCase, mask_cases
 from voxmoe.bench.timing import time_in_turn
 from voxmoe.errors import BenchError
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.volume import Volume, read_raw, write_volume
+from voxmoe.model.experts import ExpertSettings
 from voxmoe.vqa.protocol import PROTOCOLS
 
 
@@ -89,6 +91,45 @@ def test_a_build_that_leaves_studies_out_is_an_error(cohort: Path, tmp_path: Pat
     next(tmp_path.glob("*/*-seg.nii.gz")).unlink()
     with pytest.raises(BenchError, match="1 studies cannot be used"):
         building.bench_build(tmp_path, runs=1)
+
+
+SIZES = experts.Sizes(
+    experts=ExpertSettings(modality_level=3, token_level=2, router_hidden=8),
+    batch=2,
+    modalities=3,
+    tokens=6,
+    width=8,
+    out=8,
+)
+
+
+def test_experts() -> None:
+    result = experts.bench_experts(SIZES, runs=2)
+    check_form(result, "experts", cases=3, runs=2)
+    assert list(result["by_case"]) == ["forward", "further question", "forward and backward"]
+    saved = result["saved_activations"]
+    assert 0 < saved["ours_mb"] < saved["reference_mb"]
+
+
+def test_experts_that_differ_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, term_by_term = experts._copy, experts._Expert.forward
+
+    def copy_and_change(ours: Any, reference: Any) -> None:
+        copy(ours, reference)
+        with torch.no_grad():
+            reference.experts[1].shared.weight += 0.1
+
+    def with_another_gradient(self: Any, tokens: torch.Tensor, routed: torch.Tensor) -> torch.Tensor:
+        gates = self.outer(torch.relu(self.inner(routed)))
+        return term_by_term(self, tokens, routed) + gates.sum() - gates.sum().detach()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experts, "_copy", copy_and_change)
+        with pytest.raises(BenchError, match="outputs: ours is off by"):
+            experts.bench_experts(SIZES, runs=1)
+    monkeypatch.setattr(experts._Expert, "forward", with_another_gradient)
+    with pytest.raises(BenchError, match="gradient: ours is off by"):
+        experts.bench_experts(SIZES, runs=1)
 
 
 def test_the_two_sides_take_turns() -> None:

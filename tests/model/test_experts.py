@@ -6,27 +6,34 @@ import pytest
 import torch
 from torch import Tensor
 
-from voxmoe.model.experts import ExpertConnector, ExpertProjector, ExpertSettings, SingleConnector
+from voxmoe.model.experts import (
+    ExpertConnector,
+    ExpertProjector,
+    ExpertSettings,
+    SingleConnector,
+    entropy,
+    load,
+)
 from voxmoe.model.features import VisionFeatures
 
 M, T, K, O = 4, 6, 5, 7  # noqa: E741
 
 
-def term_by_term(
-    experts: ExpertProjector, tokens: Tensor, cls: Tensor, present: Tensor, weights: Tensor, prompt: Tensor
-) -> Tensor:
+def term_by_term(experts: ExpertProjector, seen: VisionFeatures, weights: Tensor, prompt: Tensor) -> Tensor:
     """sum_n pi_n sum_m g W_nm(v_m) + (1 - g) W_n(v_m), one linear map after the other, over the modalities present."""
-    by_study, by_token = experts.gates(tokens, cls, present, prompt)
-    settings = experts.settings
+    gates = experts.gates(seen, prompt)
+    tokens, present = seen.tokens, seen.present
     out = torch.zeros(len(tokens), T, O, dtype=tokens.dtype)
-    for b, n in product(range(len(tokens)), range(settings.count)):
-        modality_level = n < settings.modality_level
-        for m in present[b].nonzero().flatten().tolist():
-            gate = by_study[b, n, m] if modality_level else by_token[b, :, n - settings.modality_level, m, None]
-            own = tokens[b, m] @ experts.specific[n, m] + experts.specific_bias[n, m]
-            shared = tokens[b, m] @ experts.shared[n] + experts.shared_bias[n]
-            rescale = M / present[b].sum()
-            out[b] = out[b] + weights[b, n] * rescale * (gate * own + (1 - gate) * shared)
+    for b in range(len(tokens)):
+        first = 0
+        for name, level in experts.levels.items():
+            for n, m in product(range(len(level.maps)), present[b].nonzero().flatten().tolist()):
+                gate = gates[name][b, :, n, m, None]
+                own = tokens[b, m] @ level.maps[n, m] + level.biases[n, m]
+                shared = tokens[b, m] @ level.maps[n, M] + level.biases[n, M]
+                rescale = M / present[b].sum()
+                out[b] = out[b] + weights[b, first + n] * rescale * (gate * own + (1 - gate) * shared)
+            first += len(level.maps)
     return out
 
 
@@ -46,16 +53,16 @@ def test_algebra_equals_the_sum_in_outputs_and_gradients(
     experts = ExpertProjector(settings, M, K, O).double()
     for parameter in experts.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    present = torch.tensor(PRESENT)
     tokens = torch.randn(3, M, T, K, dtype=torch.double, requires_grad=True)
     cls = torch.randn(3, M, K, dtype=torch.double, requires_grad=True)
     weights = torch.rand(3, settings.count, dtype=torch.double, requires_grad=True)
     asked = torch.randn(3, O, dtype=torch.double, requires_grad=True)
     probe = torch.randn(3, T, O, dtype=torch.double)
     wanted = (tokens, cls, weights, asked, *experts.parameters())
+    seen = VisionFeatures(tokens, cls, torch.tensor(PRESENT))
     outputs, gradients = [], []
     for form in (experts, lambda *inputs: term_by_term(experts, *inputs)):
-        out = form(tokens, cls, present, weights, asked)
+        out = form(seen, weights, asked)
         outputs.append(out)
         gradients.append(torch.autograd.grad((out * probe).sum(), wanted, allow_unused=True))
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-10, rtol=1e-8)
@@ -69,22 +76,22 @@ def test_algebra_equals_the_sum_in_outputs_and_gradients(
 def test_one_expert_with_equal_maps_is_a_linear_layer() -> None:
     torch.manual_seed(2)
     experts = ExpertProjector(ExpertSettings(modality_level=1, token_level=0), 1, K, O)
+    level = experts.levels["modality"]
     with torch.no_grad():
-        experts.shared.copy_(experts.specific[:, 0])
-        experts.specific_bias.normal_()
-        experts.shared_bias.copy_(experts.specific_bias[:, 0])
+        level.maps[:, 1] = level.maps[:, 0]
+        level.biases[:] = torch.randn(O)
     tokens = torch.randn(2, 1, T, K)
-    out = experts(tokens, torch.randn(2, 1, K), torch.ones(2, 1, dtype=torch.bool), torch.ones(2, 1))
-    linear = torch.nn.functional.linear(tokens[:, 0], experts.specific[0, 0].T, experts.specific_bias[0, 0])
+    out = experts(VisionFeatures(tokens, torch.randn(2, 1, K), torch.ones(2, 1, dtype=torch.bool)), torch.ones(2, 1))
+    linear = torch.nn.functional.linear(tokens[:, 0], level.maps[0, 0].T, level.biases[0, 0])
     torch.testing.assert_close(out, linear)
 
 
 def test_softmax_gates_share_among_the_modalities_present() -> None:
     experts = ExpertProjector(ExpertSettings(modality_level=2, token_level=2, gate="softmax"), M, K, O)
-    by_study, by_token = experts.gates(torch.randn(3, M, T, K), torch.randn(3, M, K), torch.tensor(PRESENT))
-    torch.testing.assert_close(by_study.sum(dim=-1), torch.ones(3, 2))
-    torch.testing.assert_close(by_token.sum(dim=-1), torch.ones(3, T, 2))
-    assert not by_study[1, :, [0, 3]].any()
+    gates = experts.gates(features())
+    torch.testing.assert_close(gates["modality"].sum(dim=-1), torch.ones(3, 1, 2))
+    torch.testing.assert_close(gates["token"].sum(dim=-1), torch.ones(3, T, 2))
+    assert not gates["modality"][1, ..., [0, 3]].any()
 
 
 def features(seed: int = 4) -> VisionFeatures:
@@ -104,6 +111,85 @@ def test_the_prompt_enters_where_the_settings_say() -> None:
         assert torch.equal(one.weights, other.weights) == (place != "weights")
         assert torch.equal(one.tokens, other.tokens) == (place == "nowhere")
         assert one.mask.all()
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("prompt", ["weights", "nowhere"])
+@pytest.mark.parametrize(("modality_level", "token_level"), [(2, 3), (2, 0), (0, 2)])
+def test_mixing_what_was_projected_once_is_the_same_as_projecting_for_each_question(
+    gate: str, prompt: str, modality_level: int, token_level: int
+) -> None:
+    torch.manual_seed(6)
+    settings = ExpertSettings(
+        modality_level=modality_level, token_level=token_level, router_hidden=8, gate=gate, prompt=prompt
+    )
+    connector = ExpertConnector(settings, M, K, O).double()
+    for parameter in connector.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    seen = VisionFeatures(features().tokens.double(), features().cls.double(), features().present)
+    outputs = connector.project(seen)
+    assert outputs.shape == (3, settings.count, T, O)
+    for question in torch.randn(2, 3, O, dtype=torch.double):
+        asked = question if connector.reads_prompt else None
+        mixed, computed = connector.mix(outputs, asked), connector(seen, asked)
+        torch.testing.assert_close(mixed.tokens, computed.tokens, atol=1e-10, rtol=1e-8)
+        assert torch.equal(mixed.weights, computed.weights)
+        assert mixed.mask.all()
+
+
+def test_nothing_is_projected_ahead_where_the_prompt_enters_the_gates() -> None:
+    connector = ExpertConnector(ExpertSettings(router_hidden=8, prompt="gates"), M, K, O)
+    assert not connector.projects_ahead
+    with pytest.raises(ValueError, match="depends on the question"):
+        connector.project(features())
+
+
+def test_autocast_keeps_gates_and_sums_in_single_precision() -> None:
+    torch.manual_seed(7)
+    experts = ExpertProjector(ExpertSettings(modality_level=2, token_level=2, router_hidden=8), M, 32, 16)
+    seen = VisionFeatures(torch.randn(2, M, T, 32), torch.randn(2, M, 32), torch.ones(2, M, dtype=torch.bool))
+    weights = torch.rand(2, 4, requires_grad=True)
+    wanted = (weights, *experts.parameters())
+    exact = experts(seen, weights)
+    exact_gradients = torch.autograd.grad(exact.square().sum(), wanted)
+    exact = exact.detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = experts(seen, weights)
+        gates = experts.gates(seen)
+    assert rounded.dtype == torch.float32
+    assert all(gate.dtype == torch.float32 for gate in gates.values())
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, atol=0.02 * float(exact.abs().max()), rtol=0)
+    for ours, theirs in zip(torch.autograd.grad(rounded.square().sum(), wanted), exact_gradients, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, atol=0.03 * float(theirs.abs().max()), rtol=0)
+
+
+def test_nothing_that_grows_with_the_experts_is_kept_for_the_backward_pass() -> None:
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    sizes = []
+    for count in (2, 8):
+        torch.manual_seed(8)
+        experts = ExpertProjector(ExpertSettings(modality_level=count, token_level=count, router_hidden=1), M, 64, 32)
+        seen = VisionFeatures(torch.randn(1, M, 64, 64), torch.randn(1, M, 64), torch.ones(1, M, dtype=torch.bool))
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            out = experts(seen, torch.rand(1, 2 * count))
+        parameters = {parameter.untyped_storage().data_ptr() for parameter in experts.parameters()}
+        sizes.append(sum(size for place, size in kept.items() if place not in parameters))
+        del out
+    assert sizes[1] < 1.5 * sizes[0]
+
+
+def test_entropy_and_load_of_the_experts() -> None:
+    one, alike = torch.tensor([0.0, 1.0, 0.0, 0.0]), torch.full((4,), 0.25)
+    torch.testing.assert_close(entropy(torch.stack([one, alike])), torch.tensor([0.0, 4.0]).clamp(min=1).log())
+    torch.testing.assert_close(load(torch.stack([one, alike])), torch.tensor([0.125, 0.625, 0.125, 0.125]))
 
 
 def test_a_single_map_is_the_mean_over_what_is_there_times_the_modalities() -> None:

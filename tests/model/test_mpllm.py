@@ -179,6 +179,23 @@ def test_the_prompt_moves_the_experts(model: MpLLM, processor: MpLLMProcessor) -
     assert not torch.allclose(weights[0], weights[1])
 
 
+@pytest.mark.parametrize("prompt", ["weights", "gates", "nowhere"])
+def test_a_study_that_was_looked_at_once_is_answered_as_from_its_voxels(
+    settings: ModelSettings, processor: MpLLMProcessor, prompt: str
+) -> None:
+    torch.manual_seed(1)
+    connector = EXPERTS.model_copy(update={"prompt": prompt})
+    asked = MpLLM(MpLLMConfig.of(settings.model_copy(update={"connector": connector}))).eval()
+    studies = [make_study(seed=1), make_study(seed=2, modalities=(Modality.T2,))]
+    seen = asked.look(**processor.see(studies))
+    assert ("projected" in seen) == (prompt != "gates")
+    for questions in (QUESTIONS, QUESTIONS[::-1]):
+        with torch.no_grad():
+            expected, found = asked(**processor(questions, studies)), asked(**processor(questions), **seen)
+        torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-5)
+        assert torch.equal(found.expert_weights, expected.expert_weights)
+
+
 def test_text_only_needs_no_images(settings: ModelSettings, processor: MpLLMProcessor, tmp_path: Path) -> None:
     blind = MpLLM(MpLLMConfig.of(settings.model_copy(update={"vision": None}))).eval()
     blind.save_pretrained(tmp_path)

@@ -34,6 +34,8 @@ _WIDE = 160
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 err = Console(highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _WIDE, stderr=True)
 _QUIET_STEPS = 10
+_FEW_CASES = 4
+"""Up to so many cases of a benchmark are printed one by one."""
 
 
 def _rate(per_second: float) -> str:
@@ -362,6 +364,17 @@ def _memory(result: dict[str, Any]) -> None:
         connector = f"{found['connector_parameters'] / 1e6:.1f} M"
         table.add_row(system, str(found["sequence"]), *sizes, connector)
     out.print(table)
+    if result["cases"] <= _FEW_CASES:
+        for name, case in result["by_case"].items():
+            out.print(
+                f"  {name}: {case['ratio']:.1f} ({1000 * case['ours_s']:.1f} ms against "
+                f"{1000 * case['reference_s']:.1f} ms)"
+            )
+    if saved := result.get("saved_activations"):
+        out.print(
+            f"  kept for the backward pass: {saved['ours_mb']:.1f} MB against {saved['reference_mb']:.1f} MB "
+            f"({saved['ours_mb'] / saved['reference_mb']:.1%})"
+        )
 
 
 def info(found: dict[str, Any]) -> None:

@@ -5,15 +5,16 @@ eq. 1).
 
 pi is the high-level router on the prompt, g the low-level routers on the images: one gate a modality and study for
 modality-level experts, one a modality and position for token-level experts. Gates are scalars and commute with the
-linear maps, so nothing is computed term by term: modality-level experts fold into one matrix a modality, token-level
-experts into one product over gated inputs, and the shared map is applied once to the gate-weighted sum of the
-modalities.
+linear maps, so nothing is computed term by term (`voxmoe.model.products`).
+
+Where the prompt decides the weights alone, what each expert makes of a study is the same for all questions: `project`
+it once, `mix` it for each.
 
 Missing modalities: their term is dropped, the others are scaled up by M / present, and the low-level routers see
 zeros in their place.
 
-Shapes: B batch, M modality, T vision token, N expert, K vision width, O language-model width, G hidden width of a
-router.
+Shapes: B batch, M modality, T vision token, S place with gates of its own (1 for modality-level experts, else T), N
+expert, K vision width, O language-model width, G hidden width of a router.
 """
 
 from typing import Literal
@@ -24,6 +25,7 @@ from pydantic import NonNegativeInt, model_validator
 from torch import Tensor, nn
 
 from voxmoe.model.features import Fused, VisionFeatures
+from voxmoe.model.products import folded_product, gated_inputs, gated_product
 from voxmoe.model.standardise import Standardise
 from voxmoe.settings import Settings
 
@@ -78,99 +80,113 @@ class _Gates(nn.Module):
         if self.prompted is not None:
             inner = inner + self.prompted(prompt)[:, None]
         hidden = torch.relu(inner).view(batch, places, len(self.outer), -1)
-        logits = torch.einsum("bsng,ngm->bsnm", hidden, self.outer) + self.outer_bias
+        logits = torch.einsum("bsng,ngm->bsnm", hidden, self.outer).to(features.dtype) + self.outer_bias
         if self.softmax:
             return logits.masked_fill(~present[:, None, None], -torch.inf).softmax(dim=-1)
         return torch.sigmoid(logits)
 
 
-class ExpertProjector(nn.Module):
-    """Tokens [B, M, T, K] and CLS [B, M, K] of the modalities, experts' weights [B, N] -> one sequence [B, T, O]."""
+class _Level(nn.Module):
+    """The experts of one level: their low-level routers, and M + 1 linear maps each, the last shared by all
+    modalities."""
 
-    def __init__(self, settings: ExpertSettings, modalities: int, width: int, out: int) -> None:
+    def __init__(self, count: int, modalities: int, width: int, out: int, settings: ExpertSettings) -> None:
         super().__init__()
-        self.settings = settings
-        self.modality_gates = (
-            _Gates(settings.modality_level, modalities, width, out, settings) if settings.modality_level else None
-        )
-        self.token_gates = (
-            _Gates(settings.token_level, modalities, width, out, settings) if settings.token_level else None
-        )
-        self.specific = nn.Parameter(torch.empty(settings.count, modalities, width, out))
-        self.specific_bias = nn.Parameter(torch.zeros(settings.count, modalities, out))
-        self.shared = nn.Parameter(torch.empty(settings.count, width, out))
-        self.shared_bias = nn.Parameter(torch.zeros(settings.count, out))
-        for weight in (self.specific, self.shared):
-            nn.init.normal_(weight, std=(modalities * width) ** -0.5)
-
-    def gates(
-        self,
-        tokens: Float[Tensor, "B M T K"],
-        cls: Float[Tensor, "B M K"],
-        present: Bool[Tensor, "B M"],
-        prompt: Float[Tensor, "B O"] | None = None,
-    ) -> tuple[Float[Tensor, "B N1 M"] | None, Float[Tensor, "B T N2 M"] | None]:
-        """The low-level gates of the modality-level and of the token-level experts."""
-        by_study = by_token = None
-        if self.modality_gates is not None:
-            by_study = self.modality_gates((cls * present[:, :, None])[:, None], present, prompt)[:, 0]
-        if self.token_gates is not None:
-            at_token = (tokens * present[:, :, None, None]).transpose(1, 2)
-            by_token = self.token_gates(at_token, present, prompt)
-        return by_study, by_token
+        self.gates = _Gates(count, modalities, width, out, settings)
+        self.maps = nn.Parameter(torch.empty(count, modalities + 1, width, out))
+        self.biases = nn.Parameter(torch.zeros(count, modalities + 1, out))
+        nn.init.normal_(self.maps, std=(modalities * width) ** -0.5)
 
     def forward(
         self,
-        tokens: Float[Tensor, "B M T K"],
-        cls: Float[Tensor, "B M K"],
-        present: Bool[Tensor, "B M"],
+        tokens: Float[Tensor, "B T M K"],
+        own: Float[Tensor, "B S N M"],
+        common: Float[Tensor, "B S N M"],
+    ) -> Float[Tensor, "B T O"]:
+        """The sum over the experts; `own` and `common` hold all that scales their own maps and their shared ones."""
+        factors = torch.cat([own, common.sum(dim=3, keepdim=True)], dim=3)
+        bias = factors.flatten(2) @ self.biases.flatten(0, 1)
+        if own.shape[1] == 1:
+            return folded_product(tokens, own[:, 0], common[:, 0], self.maps) + bias
+        rows, mine, shared = (part.flatten(0, 1) for part in (tokens, own, common))
+        return gated_product(rows, mine, shared, self.maps).view(*tokens.shape[:2], -1) + bias
+
+    def each(
+        self,
+        tokens: Float[Tensor, "B T M K"],
+        own: Float[Tensor, "B S N M"],
+        common: Float[Tensor, "B S N M"],
+    ) -> list[Float[Tensor, "B T O"]]:
+        """The experts one by one."""
+        rows = tokens.flatten(0, 1)
+        outputs = []
+        for n, (maps, biases) in enumerate(zip(self.maps, self.biases, strict=True)):
+            mine, shared = (part[:, :, n].expand(-1, tokens.shape[1], -1).flatten(0, 1) for part in (own, common))
+            factors = torch.cat([mine, shared.sum(dim=1, keepdim=True)], dim=1)
+            output = gated_inputs(rows, mine, shared) @ maps.flatten(0, 1) + factors @ biases
+            outputs.append(output.view(*tokens.shape[:2], -1))
+        return outputs
+
+
+class ExpertProjector(nn.Module):
+    """Vision features and the experts' weights [B, N] -> one sequence [B, T, O]. Modality-level experts come first."""
+
+    def __init__(self, settings: ExpertSettings, modalities: int, width: int, out: int) -> None:
+        super().__init__()
+        self.modality_level, self.token_level = (
+            _Level(count, modalities, width, out, settings) if count else None
+            for count in (settings.modality_level, settings.token_level)
+        )
+
+    @property
+    def levels(self) -> dict[str, _Level]:
+        levels = {"modality": self.modality_level, "token": self.token_level}
+        return {name: level for name, level in levels.items() if level is not None}
+
+    def gates(
+        self, features: VisionFeatures, prompt: Float[Tensor, "B O"] | None = None
+    ) -> dict[str, Float[Tensor, "B S N M"]]:
+        """The low-level gates by level: modality-level routers see the CLS tokens, token-level ones the tokens of
+        their place, both of all modalities."""
+        seen = {"modality": (features.cls * features.present[:, :, None])[:, None], "token": _by_place(features)}
+        return {name: level.gates(seen[name], features.present, prompt) for name, level in self.levels.items()}
+
+    def forward(
+        self,
+        features: VisionFeatures,
         weights: Float[Tensor, "B N"],
         prompt: Float[Tensor, "B O"] | None = None,
     ) -> Float[Tensor, "B T O"]:
-        by_study, by_token = self.gates(tokens, cls, present, prompt)
-        scale = present * (present.shape[1] / present.sum(dim=1, keepdim=True))
-        split = self.settings.modality_level
+        tokens, scale = _by_place(features), _scale(features)
         out = tokens.new_zeros(1)
-        if by_study is not None:
-            out = out + self._modality_level(tokens, by_study, scale, weights[:, :split])
-        if by_token is not None:
-            out = out + self._token_level(tokens, by_token, scale, weights[:, split:])
+        gates = self.gates(features, prompt)
+        first = 0
+        for name, level in self.levels.items():
+            count = len(level.maps)
+            factor = weights[:, None, first : first + count, None] * scale
+            first += count
+            out = out + level(tokens, gates[name] * factor, (1 - gates[name]) * factor)
         return out
 
-    def _modality_level(
-        self,
-        tokens: Float[Tensor, "B M T K"],
-        gates: Float[Tensor, "B N M"],
-        scale: Float[Tensor, "B M"],
-        weights: Float[Tensor, "B N"],
-    ) -> Float[Tensor, "B T O"]:
-        """All experts folded into one matrix and one bias a modality and study."""
-        n = self.settings.modality_level
-        own = gates * scale[:, None] * weights[:, :, None]
-        common = (1 - gates) * scale[:, None] * weights[:, :, None]
-        matrix = torch.einsum("bnm,nmko->bmko", own, self.specific[:n])
-        matrix = matrix + torch.einsum("bnm,nko->bmko", common, self.shared[:n])
-        bias = torch.einsum("bnm,nmo->bo", own, self.specific_bias[:n])
-        bias = bias + torch.einsum("bn,no->bo", common.sum(dim=2), self.shared_bias[:n])
-        return torch.einsum("bmtk,bmko->bto", tokens, matrix) + bias[:, None]
+    @torch.no_grad()
+    def each(self, features: VisionFeatures) -> Float[Tensor, "B N T O"]:
+        """What each expert makes of the studies by itself, where no prompt enters the gates."""
+        tokens, scale = _by_place(features), _scale(features)
+        outputs = []
+        for name, gates in self.gates(features).items():
+            outputs += self.levels[name].each(tokens, gates * scale, (1 - gates) * scale)
+        return torch.stack(outputs, dim=1)
 
-    def _token_level(
-        self,
-        tokens: Float[Tensor, "B M T K"],
-        gates: Float[Tensor, "B T N M"],
-        scale: Float[Tensor, "B M"],
-        weights: Float[Tensor, "B N"],
-    ) -> Float[Tensor, "B T O"]:
-        """One product over the gated inputs of all experts: M of its own and one shared for each."""
-        n = self.settings.modality_level
-        own = gates * scale[:, None, None] * weights[:, None, :, None]
-        common = (1 - gates) * scale[:, None, None] * weights[:, None, :, None]
-        at_token = tokens.transpose(1, 2)
-        gated = torch.einsum("btnm,btmk->btnmk", own, at_token).flatten(2)
-        summed = torch.einsum("btnm,btmk->btnk", common, at_token).flatten(2)
-        out = gated @ self.specific[n:].flatten(0, 2) + summed @ self.shared[n:].flatten(0, 1)
-        bias = torch.einsum("btnm,nmo->bto", own, self.specific_bias[n:])
-        return out + bias + torch.einsum("btn,no->bto", common.sum(dim=3), self.shared_bias[n:])
+
+def _by_place(features: VisionFeatures) -> Float[Tensor, "B T M K"]:
+    """The tokens of all modalities side by side; zeros for the missing ones."""
+    return (features.tokens * features.present[:, :, None, None]).transpose(1, 2).contiguous()
+
+
+def _scale(features: VisionFeatures) -> Float[Tensor, "B 1 1 M"]:
+    """What missing modalities leave to the others, M / present, and 0 for the missing ones."""
+    present = features.present
+    return (present * (present.shape[1] / present.sum(dim=1, keepdim=True)))[:, None, None]
 
 
 class PromptRouter(nn.Module):
@@ -204,6 +220,7 @@ class ExpertConnector(nn.Module):
     def __init__(self, settings: ExpertSettings, modalities: int, width: int, out: int) -> None:
         super().__init__()
         self.reads_prompt = settings.prompt != "nowhere"
+        self.projects_ahead = settings.prompt != "gates"
         self.standardise = Standardise(out)
         self.router = PromptRouter(settings, out) if settings.prompt == "weights" else FixedWeights(settings)
         self.projector = ExpertProjector(settings, modalities, width, out)
@@ -223,8 +240,33 @@ class ExpertConnector(nn.Module):
     def forward(self, features: VisionFeatures, prompt: Float[Tensor, "B O"] | None = None) -> Fused:
         read = self.standardise(prompt) if prompt is not None else None
         weights = self._weights(read, len(features.tokens))
-        tokens = self.projector(features.tokens, features.cls, features.present, weights, read)
-        return Fused(tokens, features.present.new_ones(tokens.shape[:2]), weights)
+        return _fused(self.projector(features, weights, read), weights)
+
+    def project(self, features: VisionFeatures) -> Float[Tensor, "B N T O"]:
+        """What each expert makes of the studies, whatever will be asked."""
+        if not self.projects_ahead:
+            raise ValueError("the prompt enters the gates: what experts make of a study depends on the question")
+        return self.projector.each(features)
+
+    def mix(self, outputs: Float[Tensor, "B N T O"], prompt: Float[Tensor, "B O"] | None = None) -> Fused:
+        """The same as `forward` of the features that were projected; no gradient reaches the experts."""
+        weights = self._weights(self.standardise(prompt) if prompt is not None else None, len(outputs))
+        return _fused(torch.einsum("bn,bnto->bto", weights, outputs), weights)
+
+
+def _fused(tokens: Float[Tensor, "B T O"], weights: Float[Tensor, "B N"]) -> Fused:
+    return Fused(tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool), weights)
+
+
+def entropy(weights: Float[Tensor, "*B N"]) -> Float[Tensor, "*B"]:
+    """How widely the weight is spread over the experts, in nats: 0 for one expert alone, log N for all alike."""
+    spread: Tensor = torch.special.entr(weights).sum(dim=-1)
+    return spread
+
+
+def load(weights: Float[Tensor, "B N"]) -> Float[Tensor, " N"]:
+    """The share of the weight that each expert has over all prompts."""
+    return weights.mean(dim=0)
 
 
 class SingleSettings(Settings):

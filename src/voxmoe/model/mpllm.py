@@ -115,6 +115,17 @@ class MpLLM(PreTrainedModel):
         """Encode the modalities that are present, each by itself; the others' tokens stay zero."""
         return VisionFeatures.spread(self.vision(images[present][:, None]), present)
 
+    @torch.no_grad()
+    def look(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> dict[str, Tensor]:
+        """What `forward` and `generate` take of studies about which several questions are asked, computed once.
+
+        That is what each expert makes of them, where it does not depend on the question, else their features.
+        """
+        features = self.encode_images(images, present)
+        if isinstance(self.connector, ExpertConnector) and self.connector.projects_ahead:
+            return {"projected": self.connector.project(features)}
+        return features.inputs()
+
     def expert_weights(
         self, question_ids: Int[Tensor, "B Q"], question_mask: Int[Tensor, "B Q"]
     ) -> Float[Tensor, "B N"]:
@@ -164,16 +175,22 @@ class MpLLM(PreTrainedModel):
         question_ids: Int[Tensor, "B Q"],
         question_mask: Int[Tensor, "B Q"],
         features: VisionFeatures | None,
+        projected: Float[Tensor, "B N T O"] | None = None,
     ) -> tuple[Float[Tensor, "B P O"], Int[Tensor, "B P"], Float[Tensor, "B N"] | None]:
         """BOS, vision tokens and question as embeddings with their mask, and the experts' weights."""
         bos = question_ids.new_full((len(question_ids), 1), self.language_model.config.bos_token_id)
         start, question = self._embed(bos), self._embed(question_ids)
         if self.settings.vision is None:
             return torch.cat([start, question], dim=1), torch.cat([torch.ones_like(bos), question_mask], dim=1), None
-        if features is None:
-            raise ValueError("the model sees images: give `images` with `present`, or `tokens`, `cls` and `present`")
         prompt = self._prompt_hidden(question_ids, question_mask) if self.connector.reads_prompt else None
-        fused = self.connector(features, prompt)
+        if projected is not None and isinstance(self.connector, ExpertConnector):
+            fused = self.connector.mix(projected, prompt)
+        elif features is not None:
+            fused = self.connector(features, prompt)
+        else:
+            raise ValueError(
+                "the model sees images: give `images`, `present`, or `tokens`, `cls`, `present`, or what `look` gives"
+            )
         embeds = torch.cat([start, fused.tokens, question], dim=1)
         mask = torch.cat([torch.ones_like(bos), fused.mask.to(question_mask.dtype), question_mask], dim=1)
         return embeds, mask, fused.weights
@@ -201,6 +218,7 @@ class MpLLM(PreTrainedModel):
         cls: Float[Tensor, "B M K"] | None = None,
         low: Float[Tensor, "B M U L"] | None = None,
         present: Bool[Tensor, "B M"] | None = None,
+        projected: Float[Tensor, "B N T O"] | None = None,
         answer_ids: Int[Tensor, "B A"] | None = None,
         answer_mask: Int[Tensor, "B A"] | None = None,
         targets: dict[str, Int[Tensor, "B *C"]] | None = None,
@@ -210,11 +228,11 @@ class MpLLM(PreTrainedModel):
         answer's logits, which are then computed only for tokens that are not padding.
 
         The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`, and `low` from
-        an encoder with two streams), in both cases with the modalities that are `present`. Without an answer,
-        `logits` holds those of its first token alone.
+        an encoder with two streams), in both cases with the modalities that are `present`, or as what `look` gives.
+        Without an answer, `logits` holds those of its first token alone.
         """
         features = self._features(images, tokens, cls, low, present)
-        embeds, mask, weights = self._prompt(question_ids, question_mask, features)
+        embeds, mask, weights = self._prompt(question_ids, question_mask, features, projected)
         end = embeds.shape[1] - 1
         if answer_ids is not None and answer_mask is not None:
             embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
@@ -256,11 +274,12 @@ class MpLLM(PreTrainedModel):
         cls: Float[Tensor, "B M K"] | None = None,
         low: Float[Tensor, "B M U L"] | None = None,
         present: Bool[Tensor, "B M"] | None = None,
+        projected: Float[Tensor, "B N T O"] | None = None,
         **kwargs: Any,
     ) -> Int[Tensor, "B L"]:
         """Token ids of the answers, without the question. `kwargs` go to the language model's `generate`."""
         features = self._features(images, tokens, cls, low, present)
-        embeds, mask, _ = self._prompt(question_ids, question_mask, features)
+        embeds, mask, _ = self._prompt(question_ids, question_mask, features, projected)
         kwargs.setdefault("do_sample", False)
         kwargs.setdefault("max_new_tokens", 128)
         kwargs.setdefault("pad_token_id", self.language_model.config.eos_token_id)
