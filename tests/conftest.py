@@ -26,6 +26,7 @@ _ROOMS = (
     "model.mpllm",
     "model.perceiver",
     "model.products",
+    "model.weights",
     "training",
     "evaluation",
     "bench",

@@ -180,3 +180,16 @@ def test_bad_input_gives_one_clear_error(voxmoe: Run, tmp_path: Path) -> None:
 def test_no_default_model_is_explained(voxmoe: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOXMOE_HOME", str(tmp_path))
     fails(voxmoe("ask", "--t1", image(tmp_path / "a_t1.nii"), "How large is it?"), "make demo", "--default")
+
+
+def test_weights_are_converted_and_other_pickles_refused(voxmoe: Run, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    source, target = tmp_path / "vit.bin", tmp_path / "vit.safetensors"
+    torch.save({"cls_token": torch.arange(6.0)}, source)
+    code, out, _ = voxmoe("weights", source, target, "--json")
+    assert (code, json.loads(out)) == (0, {"out": str(target), "tensors": 1, "parameters": 6})
+    assert torch.equal(load_file(target)["cls_token"], torch.arange(6.0))
+    assert voxmoe("weights", source, target)[0] == 0
+    fails(voxmoe("weights", source, tmp_path / "vit.pt"), "ends in .safetensors")

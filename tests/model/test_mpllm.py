@@ -13,7 +13,8 @@ from voxmoe.model.experts import ExpertSettings
 from voxmoe.model.language import LanguageSettings, load_tokenizer
 from voxmoe.model.mpllm import ModelSettings, MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.model.vision import VisionSettings
+from voxmoe.model.vision import VisionEncoder, VisionSettings
+from voxmoe.model.weights import digest
 from voxmoe.vocabulary import Kind, Modality, Task
 from voxmoe.vqa.encoding import encode
 
@@ -75,6 +76,24 @@ def test_checkpoint_leaves_the_language_model_out_and_is_strict(model: MpLLM, tm
     pattern = r"missing \['connector\.router\.layers\.0\.weight'\]; unexpected \['connector\.router\.extra'\]"
     with pytest.raises(WeightsError, match=pattern):
         MpLLM.from_pretrained(tmp_path)
+
+
+def test_an_encoder_starts_from_published_weights_which_a_saved_model_no_longer_needs(
+    settings: ModelSettings, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    published = VisionEncoder(VISION).state_dict()
+    file = tmp_path / "vit.safetensors"
+    save_file(published, file)
+    vision = VISION.model_copy(update={"weights": str(file)})
+    started = MpLLM(MpLLMConfig.of(settings.model_copy(update={"vision": vision})))
+    assert all(torch.equal(tensor, published[name]) for name, tensor in started.vision.state_dict().items())
+    started.save_pretrained(tmp_path / "model")
+    file.unlink()
+    loaded = MpLLM.from_pretrained(tmp_path / "model")
+    assert loaded.settings.vision == started.settings.vision
+    assert loaded.settings.vision.fingerprint == digest(published)
+    assert all(torch.equal(tensor, published[name]) for name, tensor in loaded.vision.state_dict().items())
 
 
 def test_other_language_weights_are_refused(model: MpLLM, tmp_path: Path) -> None:

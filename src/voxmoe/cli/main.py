@@ -214,6 +214,24 @@ def train(
 
 
 @app.command()
+def weights(
+    source: Annotated[Path, typer.Argument(metavar="FILE.bin", help="A PyTorch pickle of tensors.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
+    json: Json = False,
+) -> None:
+    """Convert a pickle of weights to safetensors, which is all that is loaded.
+
+    PyTorch reads tensors and plain containers from it and refuses anything else.
+    """
+    from voxmoe.cli import show
+    from voxmoe.model.weights import convert_pickle
+
+    tensors = convert_pickle(source, target)
+    parameters = sum(tensor.numel() for tensor in tensors.values())
+    show.result({"out": str(target), "tensors": len(tensors), "parameters": parameters}, show.weights, json)
+
+
+@app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
     dataset: Annotated[Path, typer.Argument(help="A dataset that `build` wrote.")],

@@ -319,6 +319,10 @@ def cache(found: dict[str, Any]) -> None:
     out.print(f"{found['files']:,} entries, {found['bytes'] / 1e6:,.1f} MB in {found['folder']}")
 
 
+def weights(result: dict[str, Any]) -> None:
+    out.print(f"{result['out']}: {result['tensors']} tensors, {result['parameters']:,} numbers")
+
+
 def bench(result: dict[str, Any]) -> None:
     if result["name"] == "memory":
         _memory(result)

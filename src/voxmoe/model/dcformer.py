@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from voxmoe.model.features import Encoded
-from voxmoe.settings import Settings
+from voxmoe.model.weights import Pretrained
 
 Triple = tuple[int, int, int]
 
 
-class DCFormerSettings(Settings):
+class DCFormerSettings(Pretrained):
     """Sizes of the encoder. Triples are depth, height, width."""
 
     kind: Literal["dcformer"] = "dcformer"
@@ -161,6 +161,9 @@ def _stage(channels: int, width: int, blocks: int, kernel: int, settings: DCForm
 class DCFormer(nn.Module):
     """Voxels [B, 1, D, H, W] in 0 to 1 -> global token, tokens and low-level tokens in the order depth, height,
     width."""
+
+    landmark = "encoder.s0.0.0.c1.0.weight"
+    """The tensor by which the encoder is found in a file of weights."""
 
     def __init__(self, settings: DCFormerSettings) -> None:
         super().__init__()

@@ -15,21 +15,18 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from voxmoe.errors import WeightsError
 from voxmoe.files import home
+from voxmoe.model.weights import require_hub
 from voxmoe.settings import Settings
 
 POCKET = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -125,31 +122,12 @@ def _from_folder(name: str, load: Callable[[str], Any]) -> Any:
     return load(name)
 
 
-@lru_cache(maxsize=1)
-def _hub_answers() -> bool:
-    """Whether the hub can be reached at all: asked once and briefly, where transformers would try for half a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-    except HTTPError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
 def _from_hub(name: str, load: Callable[[str], Any]) -> Any:
-    if not (_hub_answers() or _in_hub_cache(name)):
-        raise WeightsError(f"{name}: the hub does not answer, and its cache on this machine does not hold it")
+    require_hub(name, "config.json")
     try:
         return load(name)
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{name}: cannot be loaded from the hub: {error}") from error
-
-
-def _in_hub_cache(name: str) -> bool:
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
 
 
 def _from_wheel(name: str, load: Callable[[str], Any]) -> Any:

@@ -26,12 +26,13 @@ from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, cached_file
 from voxmoe.errors import WeightsError
 from voxmoe.model.concatenation import Med3DVLMSettings
 from voxmoe.model.connector import ConnectorSettings, make_connector, two_streams
-from voxmoe.model.encoder import EncoderSettings, make_encoder
+from voxmoe.model.encoder import EncoderSettings, make_encoder, start_encoder
 from voxmoe.model.experts import ExpertConnector, ExpertSettings
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import LossWeights, TaskHeads, head_losses
 from voxmoe.model.language import LanguageSettings, add_lora, load_language_model
 from voxmoe.model.vision import VisionSettings
+from voxmoe.model.weights import check_fit
 from voxmoe.settings import Settings
 from voxmoe.vocabulary import Modality
 
@@ -91,19 +92,22 @@ class MpLLM(PreTrainedModel):
     # The loss is a mean over the samples of a batch: Trainer has to average it over accumulated batches itself.
     accepts_loss_kwargs = False
 
-    def __init__(self, config: MpLLMConfig) -> None:
+    def __init__(self, config: MpLLMConfig, start: bool = True) -> None:
+        """A model to be trained; with `start` false, the encoder is made without the weights that it starts from."""
         super().__init__(config)
         settings = config.parsed
         self.language_model, language = load_language_model(settings.language)
-        self.settings = settings.model_copy(update={"language": language})
+        vision = settings.vision
+        if vision is not None:
+            self.vision, vision = start_encoder(vision) if start else (make_encoder(vision), vision)
+        self.settings = settings.model_copy(update={"language": language, "vision": vision})
         config.settings = self.settings.model_dump(mode="json")
         if language.lora is not None:
             add_lora(self.language_model, language.lora)
         width = self.language_model.config.hidden_size
         self.heads = TaskHeads(width)
-        if settings.vision is not None:
-            self.vision = make_encoder(settings.vision)
-            self.connector = make_connector(settings.connector, len(Modality), settings.vision, width)
+        if vision is not None:
+            self.connector = make_connector(settings.connector, len(Modality), vision, width)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -309,24 +313,14 @@ class MpLLM(PreTrainedModel):
         """
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(place)
         kwargs.pop("dtype", None)
-        model = cls(config)
+        model = cls(config, start=False)
         model.load_own_state(load_file(_weights_file(place)))
         model.eval()
         return model
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         expected = self.own_state()
-        missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-        misshapen = sorted(
-            f"{name} {tuple(state[name].shape)} for {tuple(expected[name].shape)}"
-            for name in expected.keys() & state.keys()
-            if state[name].shape != expected[name].shape
-        )
-        if missing or unexpected or misshapen:
-            raise WeightsError(
-                f"the weights do not fit the model: missing {missing or 'none'}; unexpected {unexpected or 'none'}; "
-                f"of another shape {misshapen or 'none'}"
-            )
+        check_fit("the weights do not fit the model", expected, state)
         self.load_state_dict(dict(state), strict=False)
 
 

@@ -1,7 +1,7 @@
 """The 3D vision transformer that sees one modality at a time (mpLLM, sections 3 and 4.2).
 
 Names of parameters and order of patches are those of the published M3D-CLIP encoder, so that its weights fit key by
-key.
+key. That takes tensors [B, 1, 32, 256, 256] in patches of 4 x 16 x 16: the axis that it calls height is our depth.
 
 Shapes: B batch, C channel, D H W voxels of the model's grid (depth, height, width), P patch, T pooled token, K hidden
 width.
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from voxmoe.model.features import Encoded
-from voxmoe.settings import Settings
+from voxmoe.model.weights import Pretrained
 
 Triple = tuple[int, int, int]
 
 
-class VisionSettings(Settings):
+class VisionSettings(Pretrained):
     """Sizes of the encoder. Triples are depth, height, width in voxels of the model's grid; the defaults are
-    M3D-CLIP's."""
+    M3D-CLIP's, whose weights are `GoodBaiBai88/M3D-CLIP` on the hub."""
 
     kind: Literal["vit"] = "vit"
     grid: Triple = (32, 256, 256)
@@ -134,6 +134,9 @@ class _Block(nn.Module):
 class VisionEncoder(nn.Module):
     """Voxels [B, 1, D, H, W] in 0 to 1 -> the CLS token [B, K] and pooled tokens [B, T, K] in the order depth,
     height, width."""
+
+    landmark = "patch_embedding.position_embeddings"
+    """The tensor by which the encoder is found in a file of weights."""
 
     def __init__(self, settings: VisionSettings) -> None:
         super().__init__()
