@@ -156,13 +156,19 @@ def test_autocast_keeps_gates_and_sums_in_single_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rounded = experts(seen, weights)
         gates = experts.gates(seen)
+        inside = torch.autograd.grad(rounded.square().sum(), wanted, retain_graph=True)
+        half = VisionFeatures(seen.tokens.bfloat16(), seen.cls.bfloat16(), seen.present)
+        assert experts(half, weights).dtype == torch.float32
     assert rounded.dtype == torch.float32
     assert all(gate.dtype == torch.float32 for gate in gates.values())
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, atol=0.02 * float(exact.abs().max()), rtol=0)
-    for ours, theirs in zip(torch.autograd.grad(rounded.square().sum(), wanted), exact_gradients, strict=True):
+    outside = torch.autograd.grad(rounded.square().sum(), wanted)
+    for ours, theirs in zip(outside, exact_gradients, strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, theirs, atol=0.03 * float(theirs.abs().max()), rtol=0)
+    for one, other in zip(inside, outside, strict=True):
+        torch.testing.assert_close(one, other, atol=0.01 * float(other.abs().max()), rtol=0)
 
 
 def test_nothing_that_grows_with_the_experts_is_kept_for_the_backward_pass() -> None:

@@ -18,7 +18,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from voxmoe.errors import WeightsError
+from voxmoe.errors import MissingPackageError, WeightsError
 from voxmoe.model.language import (
     LORA_TARGETS,
     LanguageSettings,
@@ -94,3 +94,53 @@ def test_source_and_fingerprint_are_recorded(tiny_language: Path) -> None:
 def test_a_model_that_no_source_has_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"nobody/nothing.*hub"):
         load_language_model(LanguageSettings(name="nobody/nothing"))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"gone.*: no such folder"):
+        load_language_model(LanguageSettings(name=str(tmp_path / "gone")))
+
+
+def test_quantisation_needs_its_package_and_a_gpu(tiny_language: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = LanguageSettings(name=str(tiny_language), quantisation="nf4")
+    monkeypatch.setattr("voxmoe.model.language.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r"pip install voxmoe\[quantise\]"):
+        load_language_model(settings)
+    monkeypatch.setattr("voxmoe.model.language.find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(WeightsError, match="needs an NVIDIA GPU"):
+        load_language_model(settings)
+
+
+@pytest.mark.parametrize("quantisation", ["nf4", "int8"])
+def test_what_is_quantised_is_said_to_transformers(
+    quantisation: Any, tiny_language: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: dict[str, Any] = {}
+
+    def load(place: str, **kwargs: Any) -> Any:
+        said.update(kwargs)
+        return LlamaForCausalLM(LlamaConfig(**TINY))
+
+    monkeypatch.setattr("voxmoe.model.language.find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr("voxmoe.model.language.AutoModelForCausalLM.from_pretrained", load)
+    load_language_model(LanguageSettings(name=str(tiny_language), quantisation=quantisation))
+    kind = said["quantization_config"]
+    assert (kind.load_in_4bit, kind.load_in_8bit) == (quantisation == "nf4", quantisation == "int8")
+    assert kind.bnb_4bit_quant_type == "nf4" or quantisation == "int8"
+    assert said["device_map"] == {"": 3}
+
+
+def test_a_fingerprint_is_of_the_weights_and_not_of_the_type_that_holds_them() -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**TINY)).to(torch.bfloat16)
+    held = fingerprint(model)
+    assert fingerprint(model.float()) == held
+    packed = model.model.layers[-1].mlp.up_proj
+    packed.weight = torch.nn.Parameter(torch.arange(512, dtype=torch.uint8).reshape(32, 16), requires_grad=False)
+    quantised = fingerprint(model)
+    assert quantised != held
+    packed.weight += 1
+    assert fingerprint(model) != quantised

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conftest import make_study
-from voxmoe.model.language import POCKET, LanguageSettings, load_language_model, load_tokenizer
+from voxmoe.model.language import POCKET, LanguageSettings, load_language_model, load_tokenizer, multiplies_bf16
 from voxmoe.model.mpllm import ModelSettings, MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.model.vision import VisionSettings
@@ -19,7 +19,7 @@ VISION = VisionSettings(grid=(8, 16, 16), patch=(2, 4, 4), pool=(2, 2, 2), hidde
 def test_it_knows_language() -> None:
     model, settings = load_language_model(SETTINGS)
     tokenizer = load_tokenizer(settings)
-    assert model.dtype == torch.float32
+    assert model.dtype == (torch.bfloat16 if multiplies_bf16() else torch.float32)
     assert sum(p.numel() for p in model.parameters()) == 134_515_008
     chat = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)

@@ -115,7 +115,7 @@ def test_weights_are_found_by_file_folder_or_not_at_all(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "b.safetensors")
     refused(tmp_path, r"name one of its files: a\.safetensors, b\.safetensors")
     assert find_weights(str(clip_file(tmp_path))) == find_weights(str(tmp_path))
-    refused(tmp_path / "none", "no such file or folder")
+    refused(tmp_path / "none", "no such folder, and no name that a model on the hub can have")
     refused("folder/pretrained_ViT.bin", "no such file or folder")
     refused("GoodBaiBai88/M3D-CLIP", r"GoodBaiBai88/M3D-CLIP: the hub does not answer")
 

@@ -17,6 +17,7 @@ Shapes: B batch, M modality, T vision token, S place with gates of its own (1 fo
 expert, K vision width, O language-model width, G hidden width of a router.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -157,6 +158,7 @@ class ExpertProjector(nn.Module):
         weights: Float[Tensor, "B N"],
         prompt: Float[Tensor, "B O"] | None = None,
     ) -> Float[Tensor, "B T O"]:
+        features = self._typed(features)
         tokens, scale = _by_place(features), _scale(features)
         out = tokens.new_zeros(1)
         gates = self.gates(features, prompt)
@@ -171,11 +173,17 @@ class ExpertProjector(nn.Module):
     @torch.no_grad()
     def each(self, features: VisionFeatures) -> Float[Tensor, "B N T O"]:
         """What each expert makes of the studies by itself, where no prompt enters the gates."""
+        features = self._typed(features)
         tokens, scale = _by_place(features), _scale(features)
         outputs = []
         for name, gates in self.gates(features).items():
             outputs += self.levels[name].each(tokens, gates * scale, (1 - gates) * scale)
         return torch.stack(outputs, dim=1)
+
+    def _typed(self, features: VisionFeatures) -> VisionFeatures:
+        """In the type of the maps; an encoder under autocast gives another."""
+        dtype = next(self.parameters()).dtype
+        return replace(features, tokens=features.tokens.to(dtype), cls=features.cls.to(dtype))
 
 
 def _by_place(features: VisionFeatures) -> Float[Tensor, "B T M K"]:

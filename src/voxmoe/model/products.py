@@ -44,6 +44,11 @@ def _product_type(tokens: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens.dtype
 
 
+def _no_autocast(tensor: Tensor) -> torch.autocast:
+    """Types are chosen here; also in a backward pass that is started under autocast."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
 def _write_product(out: Tensor, left: Tensor, right: Tensor) -> None:
     if out.dtype == left.dtype:
         torch.mm(left, right, out=out)
@@ -57,7 +62,7 @@ class _Gated(Function):
         ctx.save_for_backward(tokens, own, common, maps)
         ctx.kind = kind = _product_type(tokens)
         out = tokens.new_zeros(len(tokens), maps.shape[-1])
-        with torch.autocast(tokens.device.type, enabled=False):
+        with _no_autocast(tokens):
             for n, expert in enumerate(maps):
                 inputs = gated_inputs(tokens, own[:, n], common[:, n])
                 out += inputs.to(kind) @ expert.flatten(0, 1).to(kind)
@@ -70,15 +75,16 @@ class _Gated(Function):
         grad = grad.to(ctx.kind)
         d_tokens = torch.zeros_like(tokens) if ctx.needs_input_grad[0] else None
         d_own, d_common, d_maps = torch.empty_like(own), torch.empty_like(common), torch.empty_like(maps)
-        for n, expert in enumerate(maps):
-            inputs = gated_inputs(tokens, own[:, n], common[:, n])
-            _write_product(d_maps[n].flatten(0, 1), inputs.to(ctx.kind).T, grad)
-            d_inputs = (grad @ expert.flatten(0, 1).to(ctx.kind).T).to(tokens.dtype)
-            d_each = d_inputs.view(len(tokens), -1, tokens.shape[-1])
-            d_own[:, n] = (d_each[:, :-1] * tokens).sum(dim=-1)
-            d_common[:, n] = (d_each[:, -1:] * tokens).sum(dim=-1)
-            if d_tokens is not None:
-                d_tokens += d_each[:, :-1] * own[:, n, :, None] + d_each[:, -1:] * common[:, n, :, None]
+        with _no_autocast(tokens):
+            for n, expert in enumerate(maps):
+                inputs = gated_inputs(tokens, own[:, n], common[:, n])
+                _write_product(d_maps[n].flatten(0, 1), inputs.to(ctx.kind).T, grad)
+                d_inputs = (grad @ expert.flatten(0, 1).to(ctx.kind).T).to(tokens.dtype)
+                d_each = d_inputs.view(len(tokens), -1, tokens.shape[-1])
+                d_own[:, n] = (d_each[:, :-1] * tokens).sum(dim=-1)
+                d_common[:, n] = (d_each[:, -1:] * tokens).sum(dim=-1)
+                if d_tokens is not None:
+                    d_tokens += d_each[:, :-1] * own[:, n, :, None] + d_each[:, -1:] * common[:, n, :, None]
         return d_tokens, d_own, d_common, d_maps
 
 
@@ -95,7 +101,7 @@ class _Folded(Function):
         ctx.save_for_backward(tokens, own, common, maps)
         ctx.kind = kind = _product_type(tokens)
         out = tokens.new_zeros(*tokens.shape[:2], maps.shape[-1])
-        with torch.autocast(tokens.device.type, enabled=False):
+        with _no_autocast(tokens):
             for m in range(tokens.shape[2]):
                 out += tokens[:, :, m].to(kind) @ _fold(own, common, maps, m).to(kind)
         return out
@@ -108,14 +114,15 @@ class _Folded(Function):
         d_tokens = torch.empty_like(tokens) if ctx.needs_input_grad[0] else None
         d_own, d_common, d_maps = torch.empty_like(own), torch.empty_like(common), torch.empty_like(maps)
         d_shared = d_maps[:, -1].flatten(1).zero_()
-        for m in range(tokens.shape[2]):
-            d_folded = (tokens[:, :, m].to(ctx.kind).mT @ grad).to(tokens.dtype).flatten(1)
-            torch.mm(own[:, :, m].T, d_folded, out=d_maps[:, m].flatten(1))
-            d_shared.addmm_(common[:, :, m].T, d_folded)
-            d_own[:, :, m] = d_folded @ maps[:, m].flatten(1).T
-            d_common[:, :, m] = d_folded @ maps[:, -1].flatten(1).T
-            if d_tokens is not None:
-                d_tokens[:, :, m] = grad @ _fold(own, common, maps, m).to(ctx.kind).mT
+        with _no_autocast(tokens):
+            for m in range(tokens.shape[2]):
+                d_folded = (tokens[:, :, m].to(ctx.kind).mT @ grad).to(tokens.dtype).flatten(1)
+                torch.mm(own[:, :, m].T, d_folded, out=d_maps[:, m].flatten(1))
+                d_shared.addmm_(common[:, :, m].T, d_folded)
+                d_own[:, :, m] = d_folded @ maps[:, m].flatten(1).T
+                d_common[:, :, m] = d_folded @ maps[:, -1].flatten(1).T
+                if d_tokens is not None:
+                    d_tokens[:, :, m] = grad @ _fold(own, common, maps, m).to(ctx.kind).mT
         return d_tokens, d_own, d_common, d_maps
 
 

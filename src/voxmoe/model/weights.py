@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -53,7 +54,11 @@ def hub_answers() -> bool:
 
 def require_hub(name: str, file: str) -> None:
     """Raises `WeightsError` if the file of a model on the hub can neither be fetched nor is kept on this machine."""
-    if not (hub_answers() or isinstance(try_to_load_from_cache(name, file), str)):
+    try:
+        kept = isinstance(try_to_load_from_cache(name, file), str)
+    except HFValidationError:
+        raise WeightsError(f"{name}: no such folder, and no name that a model on the hub can have") from None
+    if not (kept or hub_answers()):
         raise WeightsError(f"{name}: the hub does not answer, and its cache on this machine does not hold it")
 
 
@@ -87,7 +92,7 @@ def find_weights(place: str) -> Path:
         return path
     if path.is_dir():
         return _in_folder(path)
-    if path.is_absolute() or place.count("/") != 1 or path.suffix in (*_PICKLES, ".safetensors"):
+    if path.suffix in (*_PICKLES, ".safetensors"):
         raise WeightsError(f"{place}: no such file or folder")
     require_hub(place, SAFE_WEIGHTS_NAME)
     try:
