@@ -206,7 +206,8 @@ def test_a_study_that_was_looked_at_once_is_answered_as_from_its_voxels(
     connector = EXPERTS.model_copy(update={"prompt": prompt})
     asked = MpLLM(MpLLMConfig.of(settings.model_copy(update={"connector": connector}))).eval()
     studies = [make_study(seed=1), make_study(seed=2, modalities=(Modality.T2,))]
-    seen = asked.look(**processor.see(studies))
+    with torch.no_grad():
+        seen = asked.look(asked.encode_images(**processor.see(studies)))
     assert ("projected" in seen) == (prompt != "gates")
     for questions in (QUESTIONS, QUESTIONS[::-1]):
         with torch.no_grad():

@@ -120,12 +120,11 @@ class MpLLM(PreTrainedModel):
         return VisionFeatures.spread(self.vision(images[present][:, None]), present)
 
     @torch.no_grad()
-    def look(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> dict[str, Tensor]:
+    def look(self, features: VisionFeatures) -> dict[str, Tensor]:
         """What `forward` and `generate` take of studies about which several questions are asked, computed once.
 
         That is what each expert makes of them, where it does not depend on the question, else their features.
         """
-        features = self.encode_images(images, present)
         if isinstance(self.connector, ExpertConnector) and self.connector.projects_ahead:
             return {"projected": self.connector.project(features)}
         return features.inputs()
