@@ -11,12 +11,10 @@ import torch
 
 from voxmoe.errors import WeightsError
 from voxmoe.files import home
-from voxmoe.imaging.grid import to_grid
 from voxmoe.imaging.study import Study
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.training.features import encoder_digest, features_of
 from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, REGIONS, Modality, Task
 
 
@@ -96,7 +94,6 @@ class Answerer:
         self.model = model.eval()
         self.processor = processor
         self.name = name
-        self._encoder = encoder_digest(model.vision)
         self._seen: weakref.WeakKeyDictionary[Study, dict[str, torch.Tensor]] = weakref.WeakKeyDictionary()
 
     @classmethod
@@ -131,8 +128,7 @@ class Answerer:
 
     def _look(self, study: Study) -> dict[str, torch.Tensor]:
         if study not in self._seen:
-            gridded = to_grid(study, self.model.settings.vision.grid)
-            self._seen[study] = self.model.look(features_of(self.model.vision, self._encoder, gridded))
+            self._seen[study] = self.model.look(self.model.encode_images(**self.processor.see([study])))
         return self._seen[study]
 
 

@@ -206,16 +206,6 @@ def test_another_profile_is_refused_unless_that_is_wanted(tiny_model: Path, data
     assert evaluate(tiny_model, dataset, cross=True)["cross"] is None
 
 
-def test_another_system_stands_under_its_own_name(tiny_recipe: Path, dataset: Path, tmp_path: Path) -> None:
-    vision = "{kind: dcformer, grid: [16, 16, 16], channels: [4, 6, 8], blocks: [1, 1], kernels: [3, 3]}"
-    connector = "{kind: med3dvlm, high_tokens: [4, 2], low_tokens: [6, 3]}"
-    changes = [f"model.vision={vision}", f"model.connector={connector}", "fit.max_steps=2", f"out={tmp_path}"]
-    found = evaluate(train(load_recipe(tiny_recipe, changes)), dataset, modality_subsets=True)
-    assert found["method"] == "Med3DVLM"
-    assert "router" not in found["methods"]["Med3DVLM"]
-    assert len(found["modality_subsets"]) == 15
-
-
 def test_images_that_are_gone_are_named(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
     moved = copy_of(dataset, tmp_path / "moved", images=str(tmp_path / "nowhere"))
     with pytest.raises(DatasetError, match=r"nowhere.*is gone"):

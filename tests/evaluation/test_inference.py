@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from voxmoe.evaluation.evaluate import MODALITY_SUBSETS
-from voxmoe.evaluation.inference import EVERYTHING, hear, load, see, write
+from voxmoe.evaluation.inference import EVERYTHING, features_of, hear, load, write
 from voxmoe.training.features import StudyFeatures
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.dataset import open_dataset
@@ -18,7 +18,7 @@ def contest(tiny_model: Path, dataset: Path):  # type: ignore[no-untyped-def]
     model, processor = load(tiny_model)
     opened = open_dataset(dataset)
     rows = [*opened.rows("test"), *opened.rows("validation")]
-    return model, processor, rows, see(model, opened, rows, lambda stage, done, total: None)
+    return model, processor, rows, features_of(model, opened, rows, lambda stage, done, total: None)
 
 
 def test_rows_keep_their_order_and_batches_change_nothing(contest) -> None:  # type: ignore[no-untyped-def]

@@ -30,6 +30,14 @@ def test_the_same_recipe_gives_the_same_weights(tiny_model: Path, tiny_recipe: P
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_system_with_two_streams_is_trained_and_evaluated(tiny_recipe: Path, dataset: Path, tmp_path: Path) -> None:
+    vision = "{kind: dcformer, grid: [16, 16, 16], channels: [4, 6, 8], blocks: [1, 1], kernels: [3, 3]}"
+    connector = "{kind: med3dvlm, high_tokens: [4, 2], low_tokens: [6, 3]}"
+    changes = [f"model.vision={vision}", f"model.connector={connector}", "fit.max_steps=2", f"out={tmp_path}"]
+    results = evaluate(train(load_recipe(tiny_recipe, changes)), dataset)
+    assert list(results["methods"]) == ["majority class", "mpLLM"]
+
+
 def test_accumulated_small_batches_equal_one_large_batch(tiny_recipe: Path, tmp_path: Path) -> None:
     changes = [
         "fit.max_steps=2",

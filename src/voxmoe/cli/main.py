@@ -316,32 +316,6 @@ def router(
 
 
 @app.command()
-def cache(
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Remove entries: all of them, or those that the limits below name.")
-    ] = False,
-    older_than: Annotated[float | None, typer.Option(min=0, help="With --prune: not used for so many days.")] = None,
-    max_gb: Annotated[
-        float | None, typer.Option(min=0, help="With --prune: the longest unused beyond so many GB.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """How much VoxMoE keeps of what its encoders have seen, and where; --prune makes room."""
-    from dataclasses import asdict
-
-    from voxmoe.cli import show
-    from voxmoe.training.store import FeatureStore
-
-    store = FeatureStore()
-    removed = None
-    if prune:
-        max_bytes = None if max_gb is None else int(max_gb * 1e9)
-        removed = asdict(store.prune(older_than_days=older_than, max_bytes=max_bytes))
-    found = {"folder": str(store.root), **asdict(store.usage()), "removed": removed}
-    show.result(found, show.cache, json)
-
-
-@app.command()
 def ask(
     arguments: Annotated[
         list[str],

@@ -313,12 +313,6 @@ def _answer(answer: dict[str, Any]) -> None:
     )
 
 
-def cache(found: dict[str, Any]) -> None:
-    if found["removed"] is not None:
-        out.print(f"removed {found['removed']['files']:,} entries, {found['removed']['bytes'] / 1e6:,.1f} MB")
-    out.print(f"{found['files']:,} entries, {found['bytes'] / 1e6:,.1f} MB in {found['folder']}")
-
-
 def weights(result: dict[str, Any]) -> None:
     out.print(f"{result['out']}: {result['tensors']} tensors, {result['parameters']:,} numbers")
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.baselines import majority_class, majority_class_of_the_label, prior_guess, uniform_guess
 from voxmoe.evaluation.bootstrap import Resampling
-from voxmoe.evaluation.inference import EVERYTHING, Report, Said, Subset, hear, load, see, write
+from voxmoe.evaluation.inference import EVERYTHING, Report, Said, Subset, features_of, hear, load, write
 from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, PRIOR, TEXT_ONLY, UNIFORM
 from voxmoe.evaluation.metrics import Scores, Truth, question_scores, truth_of
 from voxmoe.evaluation.predictions import Predictions, from_heads, from_texts, prediction_rows, write_predictions
@@ -211,7 +211,7 @@ def _enter(
         )
     dataset, rows = ledger.bench.dataset, ledger.bench.rows
     crossed = check_fits(model, dataset, settings.cross)
-    features = see(model, dataset, rows, report)
+    features = features_of(model, dataset, rows, report)
     sees = features is not None
     many = settings.modality_subsets and sees
     heard = hear(model, processor, rows, features, MODALITY_SUBSETS if many else (EVERYTHING,), report)

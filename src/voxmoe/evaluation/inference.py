@@ -18,15 +18,14 @@ from voxmoe.evaluation.predictions import Chances
 from voxmoe.model.heads import SIZES, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.training.features import StudyFeatures, stack, study_features
+from voxmoe.training.features import StudyFeatures, encode_studies, stack
 from voxmoe.training.samples import Row
-from voxmoe.training.studies import study_files
+from voxmoe.training.studies import read_studies, study_files
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.dataset import Dataset
 
 Report = Callable[[str, int, int], None]
-Seen = Mapping[str, StudyFeatures]
-"""What the encoder sees of each study, by its name."""
+Features = Mapping[str, StudyFeatures]
 BATCH = 16
 Subset = frozenset[Modality]
 EVERYTHING: Subset = frozenset(Modality)
@@ -52,13 +51,19 @@ def load(place: Path | str) -> tuple[MpLLM, MpLLMProcessor]:
     return model, MpLLMProcessor.from_pretrained(place)
 
 
-def see(model: MpLLM, dataset: Dataset, rows: Sequence[Row], report: Report) -> Seen | None:
+def features_of(model: MpLLM, dataset: Dataset, rows: Sequence[Row], report: Report) -> Features | None:
     """What the model's encoder sees of every study that the rows ask about, once; None for a text-only model."""
     vision = model.settings.vision
     if vision is None:
         return None
-    files = study_files(dataset, rows)
-    return study_features(model.vision, vision.grid, files, lambda done, total: report("encoding studies", done, total))
+    studies = read_studies(
+        study_files(dataset, rows), vision.grid, lambda done, total: report("reading studies", done, total)
+    )
+    return encode_studies(
+        model,
+        {name: study for name, (study, _) in studies.items()},
+        lambda done, total: report("encoding studies", done, total),
+    )
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
@@ -68,10 +73,13 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
         yield order[start : start + BATCH]
 
 
-def _batch(model: MpLLM, processor: MpLLMProcessor, rows: Sequence[Row], features: Seen | None) -> dict[str, Tensor]:
+def _batch(
+    model: MpLLM, processor: MpLLMProcessor, rows: Sequence[Row], features: Features | None
+) -> dict[str, Tensor]:
     batch: dict[str, Tensor] = dict(processor([row["question"] for row in rows]))
     if features is not None:
-        batch |= stack([features[row["study"]] for row in rows]).inputs()
+        seen = stack([features[row["study"]] for row in rows])
+        batch |= {"tokens": seen.tokens, "cls": seen.cls, "present": seen.present}
     return {name: tensor.to(model.device) for name, tensor in batch.items()}
 
 
@@ -84,7 +92,7 @@ def hear(
     model: MpLLM,
     processor: MpLLMProcessor,
     rows: Sequence[Row],
-    features: Seen | None,
+    features: Features | None,
     subsets: Sequence[Subset] = (EVERYTHING,),
     report: Report = lambda stage, done, total: None,
 ) -> list[Said]:
@@ -134,7 +142,7 @@ def write(
     model: MpLLM,
     processor: MpLLMProcessor,
     rows: Sequence[Row],
-    features: Seen | None,
+    features: Features | None,
     report: Report = lambda stage, done, total: None,
 ) -> list[str]:
     """The answer that the model writes to every row (greedy decoding)."""

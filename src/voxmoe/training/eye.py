@@ -5,10 +5,7 @@ flips and missing modalities are drawn anew for every sample. The linear map is 
 after this.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,12 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from voxmoe.errors import TrainingError
-from voxmoe.files import home
 from voxmoe.imaging.grid import GriddedStudy
-from voxmoe.model.encoder import Encoder, EncoderSettings, make_encoder
-from voxmoe.training.features import encoder_digest
+from voxmoe.model.encoder import Encoder
 from voxmoe.training.recipe import EyeSettings
-from voxmoe.training.store import FeatureStore
 
 Sample = tuple[GriddedStudy, Float32[np.ndarray, "L D H W"]]
 
@@ -88,30 +82,3 @@ def train_eye(
             progress(len(losses), steps, losses[-1])
     encoder.requires_grad_(False).eval()
     return losses
-
-
-def pretrained_eye(
-    settings: EncoderSettings,
-    eye: EyeSettings,
-    seed: int,
-    data: Mapping[str, Any],
-    samples: Callable[[], Sequence[Sample]],
-    progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
-) -> tuple[Encoder, list[float]]:
-    """An encoder trained on the samples of a dataset, and its losses; trained once and kept in `eyes` in VoxMoE's home.
-
-    `data` is what tells the dataset from others; its samples are only asked for where there is something to train.
-    """
-    torch.manual_seed(seed)
-    encoder = make_encoder(settings)
-    decided = {"start": encoder_digest(encoder), "eye": eye.model_dump(), "seed": seed, "data": data}
-    key = sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
-    store = FeatureStore(home() / "eyes")
-    if key in store:
-        state = store.read(key)
-        losses = state.pop("losses").tolist()
-        encoder.load_state_dict(state)
-        return encoder.requires_grad_(False).eval(), losses
-    losses = train_eye(encoder, samples(), eye, seed, progress)
-    store.write(key, {**encoder.state_dict(), "losses": torch.tensor(losses)})
-    return encoder, losses

@@ -8,7 +8,6 @@ import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from voxmoe.errors import RecipeError
-from voxmoe.imaging.transforms import AugmentSettings
 from voxmoe.model.mpllm import ModelSettings
 from voxmoe.settings import Settings
 
@@ -53,8 +52,6 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     eye: EyeSettings | None = None
     """None leaves the encoder with the weights that it is made with."""
-    augment: AugmentSettings = AugmentSettings()
-    """Changed variants of each study, encoded once like the studies themselves; each question is about one of them."""
     fit: FitSettings = FitSettings()
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from voxmoe import __version__
 from voxmoe.errors import DatasetError, TrainingError
 from voxmoe.files import home, sha256, write_bytes, write_json
-from voxmoe.imaging.study import StudyFiles
-from voxmoe.model.encoder import EncoderSettings
 from voxmoe.model.language import load_tokenizer
 from voxmoe.model.mpllm import MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.training.eye import Sample, pretrained_eye
-from voxmoe.training.features import Features, study_features
+from voxmoe.training.eye import Sample, train_eye
+from voxmoe.training.features import StudyFeatures, encode_studies
 from voxmoe.training.recipe import FitSettings, Recipe
 from voxmoe.training.samples import Collator, LengthSampler, Row, Rows
 from voxmoe.training.studies import read_studies, study_files
@@ -66,51 +64,39 @@ def _dataset_hash(recipe: Recipe) -> dict[str, str]:
 class _Seen:
     """The features of the studies, and the losses of the eye's training."""
 
-    features: Features | None
+    features: dict[str, StudyFeatures] | None
     eye_losses: list[float]
 
 
 def _see(model: MpLLM, recipe: Recipe, dataset: Dataset, rows: list[Row], report: Report) -> _Seen:
-    """What the encoder sees of the studies of the rows, after its pretraining if the recipe has one."""
     vision = recipe.model.vision
     if vision is None:
         return _Seen(None, [])
     files = study_files(dataset, rows)
-    losses: list[float] = []
-    if recipe.eye is not None:
-        eye, losses = pretrained_eye(
-            vision,
-            recipe.eye,
-            recipe.seed,
-            _dataset_hash(recipe),
-            lambda: _samples(files, vision, dataset, report),
-            lambda step, steps, loss: report(f"training the eye (loss {loss:.4f})", step, steps),
-        )
-        model.vision.load_state_dict(eye.state_dict())
-    model.vision.requires_grad_(False).eval()
-    features = study_features(
-        model.vision,
-        vision.grid,
-        files,
-        lambda done, total: report("encoding studies", done, total),
-        augment=recipe.augment,
-        seed=recipe.seed,
-    )
-    return _Seen(features, losses)
-
-
-def _samples(
-    files: Mapping[str, StudyFiles], vision: EncoderSettings, dataset: Dataset, report: Report
-) -> list[Sample]:
-    """The studies on the encoder's grid with their labels' fractions on its patches."""
     studies = read_studies(
         files,
         vision.grid,
         lambda done, total: report("reading studies", done, total),
-        vision.patches,
+        vision.patches if recipe.eye else None,
         dataset.label_values,
     )
-    return [(study, fractions) for study, fractions in studies.values() if fractions is not None]
+    losses = []
+    if recipe.eye is not None:
+        samples: list[Sample] = [(study, fractions) for study, fractions in studies.values() if fractions is not None]
+        losses = train_eye(
+            model.vision,
+            samples,
+            recipe.eye,
+            recipe.seed,
+            lambda step, steps, loss: report(f"training the eye (loss {loss:.4f})", step, steps),
+        )
+    model.vision.requires_grad_(False).eval()
+    features = encode_studies(
+        model,
+        {name: study for name, (study, _) in studies.items()},
+        lambda done, total: report("encoding studies", done, total),
+    )
+    return _Seen(features, losses)
 
 
 class _Watch(TrainerCallback):

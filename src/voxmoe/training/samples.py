@@ -1,8 +1,7 @@
 """Rows of a dataset -> batches of tensors for mpLLM."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch.utils.data import Sampler
 from voxmoe.model.heads import SIZES
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.training.eye import drop_modalities
-from voxmoe.training.features import Features, StudyFeatures, stack
+from voxmoe.training.features import StudyFeatures, stack
 
 Row = dict[str, Any]
 
@@ -75,14 +74,13 @@ class Collator:
     def __init__(
         self,
         processor: MpLLMProcessor,
-        features: Features | None,
+        features: Mapping[str, StudyFeatures] | None,
         modality_dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.processor = processor
         self.features = features
         self.modality_dropout = modality_dropout
-        self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
@@ -91,14 +89,10 @@ class Collator:
         )
         batch["targets"] = targets(rows)
         if self.features is not None:
-            batch |= stack([self._seen(self.features, row) for row in rows]).inputs()
+            batch |= stack([self.features[row["study"]] for row in rows]).inputs()
             if self.modality_dropout:
                 batch["present"] = drop_modalities(batch["present"], self.modality_dropout, self.generator)
         return batch
-
-    def _seen(self, features: Features, row: Row) -> StudyFeatures:
-        """The study of a row, as the variant that its id decides."""
-        return features.variant(row["study"], crc32(f"{self.seed}:{row['id']}".encode()))
 
 
 def targets(rows: Sequence[Row]) -> dict[str, Tensor]:
