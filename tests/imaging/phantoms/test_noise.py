@@ -17,3 +17,10 @@ def test_smooth_noise_is_standard_and_smooth() -> None:
 def test_upsampled_constant_stays_constant() -> None:
     lattice = np.full(lattice_shape((17, 23, 9), 5.0), 2.5, dtype=np.float32)
     np.testing.assert_allclose(upsample(lattice, (17, 23, 9), 5.0), 2.5, rtol=1e-5)
+
+
+def test_noise_is_the_same_field_on_every_grid() -> None:
+    fine = smooth_noise(np.random.default_rng(3), (40, 30, 20), 5.0)
+    lines = [(0.0, 2.0, 20), (1.0, 3.0, 10), (4.0, 1.0, 6)]
+    coarse = smooth_noise(np.random.default_rng(3), (40, 30, 20), 5.0, lines)
+    np.testing.assert_allclose(coarse, fine[::2, 1::3, 4:10], rtol=1e-5, atol=1e-6)

@@ -5,10 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from voxmoe.imaging.phantoms import Phantom, draw_phantom
-from voxmoe.imaging.phantoms.brain import grow_brain
-from voxmoe.imaging.phantoms.foci import pushes
-from voxmoe.imaging.phantoms.parameters import draw_parameters
+from voxmoe.imaging.phantoms import Phantom, Subject, draw_phantom, draw_subject
 from voxmoe.imaging.spaces import SRI24
 from voxmoe.vocabulary import PROFILES_BY_NAME, Modality
 
@@ -31,8 +28,7 @@ def median(phantom: Phantom, modality: Modality, where: np.ndarray) -> float:
 
 def tissue(phantom: Phantom) -> dict[str, np.ndarray]:
     """Where fluid, grey and white matter are beyond doubt and no lesion is near."""
-    parameters = draw_parameters(phantom.profile, phantom.truth["seed"], phantom.truth["index"])
-    brain = grow_brain(parameters.anatomy, pushes(parameters.foci, parameters.anatomy))
+    brain = draw_subject(phantom.profile, phantom.truth["seed"], phantom.truth["index"]).scene.brain
     healthy = phantom.study.mask.data == 0
     deep_enough = brain.inside & (brain.depth > 3) & (brain.plexus < 0.01) & (brain.vessel < 0.01)
 
@@ -87,3 +83,54 @@ def test_lesions_lie_where_the_truth_says(glioma: Phantom) -> None:
     voxel = np.linalg.inv(glioma.study.mask.affine) @ [*focus["centre_mm"], 1]
     x, y, z = np.rint(voxel[:3]).astype(int)
     assert glioma.study.mask.data[x - 12 : x + 13, y - 12 : y + 13, z - 12 : z + 13].any()
+
+
+@pytest.fixture(scope="module")
+def coarse(glioma: Phantom) -> Subject:
+    return draw_subject(PREOPERATIVE, 7, glioma.truth["index"], spacing=2.0)
+
+
+def halved(volume: np.ndarray) -> np.ndarray:
+    """Means of 2x2x2 voxels; a last odd plane counts twice."""
+    even = np.pad(volume.astype(np.float32), [(0, size % 2) for size in volume.shape], mode="edge")
+    x, y, z = (size // 2 for size in even.shape)
+    return even.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5))
+
+
+def test_coarse_voxels_show_the_same_brain_and_lesions(glioma: Phantom, coarse: Subject) -> None:
+    study = coarse.image().study
+    assert study.reference.spacing == (2, 2, 2)
+    fine_corner, corner = glioma.study.mask.affine[:3, 3], study.mask.affine[:3, 3]
+    np.testing.assert_allclose(corner - fine_corner, 0.5 * glioma.study.mask.affine[:3, :3].sum(axis=1))
+    brain = halved(glioma.study.foreground) >= 0.5
+    assert 2 * (brain & study.foreground).sum() / (brain.sum() + study.foreground.sum()) > 0.98
+    fine = halved(glioma.study.mask.data != 0)
+    drawn = sum(coarse.fractions().values())
+    assert 2 * np.minimum(fine, drawn).sum() / (fine.sum() + drawn.sum()) > 0.85
+    for modality, image in study.images.items():
+        both = brain & study.foreground
+        assert np.corrcoef(halved(glioma.study.images[modality].data)[both], image.data[both])[0, 1] > 0.85
+
+
+def test_fractions_agree_with_the_mask(coarse: Subject) -> None:
+    fractions = coarse.fractions()
+    total = sum(fractions.values())
+    assert total.min() >= 0
+    assert total.max() < 1 + 1e-5
+    assert not total[~coarse.image().study.foreground].any()
+    for label in PREOPERATIVE.labels:
+        voxels = (coarse.mask.data == label.value).sum()
+        assert fractions[label.key].sum() == pytest.approx(voxels, rel=0.15)
+        assert fractions[label.key][coarse.mask.data == label.value].mean() > 0.6
+
+
+def test_another_take_is_the_same_patient_on_another_scanner(coarse: Subject) -> None:
+    first, again, second = (coarse.image(take) for take in (0, 0, 1))
+    assert first.truth == again.truth
+    assert first.truth["parameters"]["foci"] == second.truth["parameters"]["foci"]
+    assert first.truth["labels"] == second.truth["labels"]
+    for modality, image in first.study.images.items():
+        assert np.array_equal(image.data, again.study.images[modality].data)
+        other = second.study.images[modality].data
+        assert np.array_equal(image.data > 0, other > 0)
+        assert not np.array_equal(image.data, other)

@@ -6,6 +6,6 @@ nothing else. World coordinates are mm in RAS; `mni` marks those of the template
 """
 
 from voxmoe.imaging.phantoms.cohort import write_cohort
-from voxmoe.imaging.phantoms.phantom import Phantom, draw_phantom
+from voxmoe.imaging.phantoms.phantom import Phantom, Subject, draw_phantom, draw_subject
 
-__all__ = ["Phantom", "draw_phantom", "write_cohort"]
+__all__ = ["Phantom", "Subject", "draw_phantom", "draw_subject", "write_cohort"]

@@ -4,18 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import cc3d
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from voxmoe.imaging.grid import Box, bounding_box
+from voxmoe.imaging.grid import bounding_box
 from voxmoe.imaging.phantoms.anatomy import Anatomy
 from voxmoe.imaging.phantoms.geometry import Flat
-from voxmoe.imaging.phantoms.template import load_template
+from voxmoe.imaging.phantoms.noise import linear_weights, separable
+from voxmoe.imaging.phantoms.template import deep_share, load_template
 from voxmoe.imaging.phantoms.vessels import plexus_map, vessel_map
-from voxmoe.imaging.phantoms.voxels import Voxels
+from voxmoe.imaging.phantoms.voxels import Raster, Voxels
 from voxmoe.imaging.phantoms.warp import Push, Warp, sample
-from voxmoe.imaging.spaces import SRI24
 
 _MARGIN_MM = 4.0
 """How far around the brain tissue is drawn, so that blurring at its border finds something to mix."""
@@ -41,9 +42,9 @@ class Brain:
     plexus: Flat
 
 
-def _candidates(warp: Warp) -> Voxels:
+def _candidates(warp: Warp, raster: Raster) -> Voxels:
     """The voxels that can be brain: found on every third voxel, widened by one of those."""
-    coarse = warp.coordinates(Box((0, 0, 0), SRI24.shape), _COARSE)
+    coarse = warp.coordinates(raster.lines(raster.whole, _COARSE))
     depth = load_template().maps["depth"]
     near = [
         np.clip(np.rint(axis), 0, size - 1).astype(np.int32) for axis, size in zip(coarse, depth.shape, strict=True)
@@ -51,9 +52,9 @@ def _candidates(warp: Warp) -> Voxels:
     fine: np.ndarray = ndimage.maximum_filter(depth[tuple(near)] > -np.float32(_MARGIN_MM + 1), size=3)
     for axis in range(3):
         fine = np.repeat(fine, _COARSE, axis=axis)
-    fine = fine[tuple(map(slice, SRI24.shape))]
+    fine = fine[tuple(map(slice, raster.shape))]
     box = bounding_box(fine)
-    return Voxels(box, np.flatnonzero(fine[box.slices]))
+    return Voxels(raster, box, np.flatnonzero(fine[box.slices].ravel(order="F")))
 
 
 def _tissues(anatomy: Anatomy, sampled: Mapping[str, Flat], noise: Callable[[float], Flat]) -> dict[str, Flat]:
@@ -71,7 +72,7 @@ def _tissues(anatomy: Anatomy, sampled: Mapping[str, Flat], noise: Callable[[flo
     shell = np.clip(1 - sampled["depth"], 0, 1) * np.clip(0.45 + 0.4 * noise(9.0), 0, 1)
     fluid = np.maximum(fluid, shell)
     solid = (1 - fluid) / total
-    deep = grey * solid * np.clip(sampled["deep"], 0, 1)
+    deep = grey * solid * sampled["deep"]
     return {
         "csf": csf * solid + fluid,
         "grey": grey * solid - deep,
@@ -82,23 +83,40 @@ def _tissues(anatomy: Anatomy, sampled: Mapping[str, Flat], noise: Callable[[flo
 
 
 def _largest_piece(inside: Bool[np.ndarray, " N"], voxels: Voxels) -> Bool[np.ndarray, " N"]:
-    labels, _ = ndimage.label(voxels.volume(inside))
-    flat = voxels.flat(labels)
-    sizes = np.bincount(flat)
+    labels = voxels.flat(cc3d.connected_components(voxels.volume(inside.view(np.uint8)), connectivity=6))
+    sizes = np.bincount(labels)
     sizes[0] = 0
-    return np.asarray(flat == sizes.argmax())
+    return np.asarray(labels == sizes.argmax())
 
 
-def grow_brain(anatomy: Anatomy, pushes: Sequence[Push]) -> Brain:
-    """The brain that the parameters describe. Raises `AtlasError` without the template."""
+def _sampled(warp: Warp, voxels: Voxels) -> dict[str, Flat]:
+    """The template's maps at the drawn voxels; distances, which are smooth, on a grid of 2 mm in between."""
+    template, raster = load_template(), voxels.raster
+    maps = template.at_spacing(raster.spacing)
+    tissue = {name: maps[name] for name in ("grey", "white")}
+    coordinates = [voxels.flat(axis) for axis in warp.coordinates(voxels.lines)]
+    sampled = dict(zip(tissue, sample(list(tissue.values()), coordinates), strict=True))
+    step = max(round(2 / raster.spacing), 1)
+    coarse = warp.coordinates(raster.lines(voxels.box, step))
+    shape = coarse[0].shape
+    distances = ("depth", "ventricle")
+    flat = [axis.ravel(order="F") for axis in coarse]
+    for name, values in zip(distances, sample([maps[name] for name in distances], flat), strict=True):
+        weights = [linear_weights(size, step) for size in voxels.shape]
+        sampled[name] = voxels.flat(separable(values.reshape(shape, order="F"), weights))
+    mni = [axis + np.float32(start) for axis, start in zip(coordinates, template.origin_mni, strict=True)]
+    return sampled | {"deep": deep_share(mni, sampled["depth"])}
+
+
+def grow_brain(anatomy: Anatomy, pushes: Sequence[Push], raster: Raster) -> Brain:
+    """The brain that the parameters describe. Raises `MissingPackageError` without the template."""
     warp = Warp(anatomy, pushes)
-    voxels = _candidates(warp)
-    maps = {**load_template().maps, "vessel": vessel_map(anatomy), "plexus": plexus_map(anatomy)}
-    coordinates = [voxels.flat(axis) for axis in warp.coordinates(voxels.box)]
-    sampled = dict(zip(maps, sample(np.stack(list(maps.values()), axis=-1), coordinates), strict=True))
+    voxels = _candidates(warp, raster)
+    sampled = _sampled(warp, voxels)
     noise = partial(voxels.noise, np.random.default_rng([anatomy.seed, 3]))
     tissues = _tissues(anatomy, sampled, noise)
     edge = anatomy.strip_offset + anatomy.strip_roughness * noise(14.0)
     inside = _largest_piece(sampled["depth"] > np.clip(edge, -_MARGIN_MM + 1, 4), voxels)
-    kept = {name: sampled[name] for name in ("depth", "vessel", "plexus")}
-    return Brain(voxels, inside, **kept, **tissues)
+    vessel = vessel_map(anatomy, warp, voxels)
+    plexus = plexus_map(anatomy, warp, voxels, tissues["ventricle"])
+    return Brain(voxels, inside, sampled["depth"], vessel=vessel, plexus=plexus, **tissues)

@@ -1,29 +1,50 @@
-"""One focus, grown as nested, rough-edged parts.
+"""One focus, grown as nested, rough-edged parts. Lengths are mm.
 
 A focus is a level set: the distance to its centre, bent by noise at several scales and by the tissue it meets. A part
 takes the cheapest voxels until it has its drawn volume, so volumes follow what real masks show.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy import ndimage
 
-from voxmoe.imaging.grid import Box
+from voxmoe.imaging.grid import Box, bounding_box
 from voxmoe.imaging.phantoms.brain import Brain
+from voxmoe.imaging.phantoms.draws import Rng
 from voxmoe.imaging.phantoms.foci import Focus
 from voxmoe.imaging.phantoms.geometry import Field, rotation
-from voxmoe.imaging.phantoms.noise import smooth_noise
+from voxmoe.imaging.phantoms.noise import Line, line_places, smooth_noise
 from voxmoe.imaging.phantoms.parts import Part
 
 _FORBIDDEN = np.float32(1e4)
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
-Noise = Callable[[float], Field]
+CAVITY_EDGE, TUMOUR_EDGE, HALO_EDGE = 0.5, 0.6, 1.6
+"""How far edges fade in images, mm: the width of a logistic."""
+
 Where = Bool[np.ndarray, "X Y Z"]
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Smooth noise around a focus, read in a box; each call draws anew."""
+
+    rng: Rng
+    extent: int
+    lines: Sequence[Line]
+
+    def __call__(self, spacing: float) -> Field:
+        return smooth_noise(self.rng, (self.extent,) * 3, spacing, self.lines)
+
+    def cut(self, box: Box) -> "Noise":
+        lines = [
+            (first + start * step, step, stop - start)
+            for (first, step, _), start, stop in zip(self.lines, box.start, box.stop, strict=True)
+        ]
+        return replace(self, lines=lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +56,7 @@ class Tissue:
     grey: Field
     deep: Field
     ventricle: Field
+    spacing: float
 
     @property
     def swells(self) -> Where:
@@ -43,7 +65,7 @@ class Tissue:
 
     def cut(self, box: Box) -> "Tissue":
         at = box.slices
-        return Tissue(self.inside[at], self.csf[at], self.grey[at], self.deep[at], self.ventricle[at])
+        return Tissue(self.inside[at], self.csf[at], self.grey[at], self.deep[at], self.ventricle[at], self.spacing)
 
 
 def tissue_of(brain: Brain) -> Tissue:
@@ -54,12 +76,18 @@ def tissue_of(brain: Brain) -> Tissue:
         volume(brain.grey),
         volume(brain.deep),
         volume(brain.ventricle, 60.0),
+        brain.voxels.raster.spacing,
     )
 
 
-def radius_of(percent: float, brain_voxels: int) -> float:
+def radius_of(percent: float, brain_mm3: float) -> float:
     """The radius in mm of a ball of that share of the brain."""
-    return float((3 * percent / 100 * brain_voxels / (4 * np.pi)) ** (1 / 3))
+    return float((3 * percent / 100 * brain_mm3 / (4 * np.pi)) ** (1 / 3))
+
+
+def edge_width(width: float, spacing: float) -> float:
+    """The width of an edge as voxels of `spacing` mm see it, given that at 1 mm."""
+    return float(np.hypot(width, 0.16 * np.sqrt(max(spacing**2 - 1, 0))))
 
 
 def _cheapest(cost: Field, count: int) -> float:
@@ -79,16 +107,17 @@ def _fade(cost: Field, level: float, width: float) -> Field:
     return np.asarray(1 / (1 + np.exp(over)), dtype=np.float32)
 
 
-def _ellipsoid(focus: Focus, shape: tuple[int, ...], centre: Float[np.ndarray, " 3"]) -> Field:
-    """Distance from the centre in mm, shorter along the focus's long axes."""
+def _ellipsoid(focus: Focus, lines: Sequence[Line]) -> Field:
+    """Distance from the centre, shorter along the focus's long axes; `lines` are offsets from the centre."""
     turn = rotation(focus.rotation)
     metric = turn @ np.diag(1 / np.array(focus.axes) ** 2) @ turn.T
-    x, y, z = (axis - np.float32(at) for axis, at in zip(np.ogrid[tuple(map(slice, shape))], centre, strict=True))
+    # the first axis runs fastest in memory, as in all fields of the brain
+    z, y, x = np.ix_(*map(line_places, lines[::-1]))
     m = metric.astype(np.float32)
-    square = (
-        m[0, 0] * x * x + m[1, 1] * y * y + m[2, 2] * z * z + 2 * (m[0, 1] * x * y + m[0, 2] * x * z + m[1, 2] * y * z)
-    )
-    return np.asarray(np.sqrt(np.maximum(square, 0)), dtype=np.float32)
+    square = m[0, 0] * x * x + 2 * x * (m[0, 1] * y + m[0, 2] * z) + (m[1, 1] * y * y + 2 * m[1, 2] * y * z)
+    square += m[2, 2] * z * z
+    away: Field = np.sqrt(np.maximum(square, 0)).T
+    return away
 
 
 def _ball_cost(focus: Focus, away: Field, radius: float, noise: Noise) -> Field:
@@ -105,7 +134,7 @@ def _wall_cost(wall: Field, radius: float, noise: Noise) -> Field:
 
 
 def _split(focus: Focus, depth: Field, tumour: Where, noise: Noise) -> tuple[Field, Field]:
-    """How much of the tumour enhances, and how much of the rest is fluid, at every voxel."""
+    """How much of the tumour enhances, and how much of the rest is fluid, at every voxel of a box around it."""
     if focus.enhancing >= 1:
         return np.ones_like(depth), np.zeros_like(depth)
     patch = np.float32(focus.patchiness)
@@ -116,14 +145,15 @@ def _split(focus: Focus, depth: Field, tumour: Where, noise: Noise) -> tuple[Fie
     )
     count = int(tumour.sum())
     rim = _fade(cost, _cheapest(cost, round(focus.enhancing * count)), 0.5)
+    if not focus.cyst:
+        return rim, np.zeros_like(depth)
     rest = np.where(tumour & (rim < 0.5), -depth + 2 * noise(6.0), _FORBIDDEN).astype(np.float32)
-    cyst = _fade(rest, _cheapest(rest, round(focus.cyst * (1 - focus.enhancing) * count)), 0.5)
-    return rim, cyst
+    return rim, _fade(rest, _cheapest(rest, round(focus.cyst * (1 - focus.enhancing) * count)), 0.5)
 
 
 def _halo_cost(focus: Focus, edge: Field, here: Tissue, noise: Noise) -> Field:
     """White matter is cheap, cortex dear, fluid forbidden; noise draws the front out into fingers."""
-    grey = ndimage.uniform_filter(here.grey, 3)
+    grey = ndimage.uniform_filter(here.grey, round(3 / here.spacing))
     fingers = np.float32(focus.fingers)
     base = np.clip(edge, -3, 200)
     if focus.hugging:
@@ -143,52 +173,67 @@ def _drop_islands(soft: Field, smallest: int) -> None:
     soft[small[labels]] = 0.3
 
 
-def _halo(focus: Focus, cost: Field, count: int, taken: Where, swells: Where) -> Field:
+def _halo(focus: Focus, cost: Field, count: int, taken: Where, here: Tissue) -> Field:
     """The halo by its cost; it goes on unseen under what is `taken`."""
     cost[taken] = _FORBIDDEN
     level = _cheapest(cost, count)
     if level == float("-inf"):
         return np.zeros_like(cost)
     cost[cost >= _FORBIDDEN] = np.float32(level) - 2
-    halo = _fade(cost, level, 1.6)
-    halo *= swells
-    if focus.smallest > 1:
-        _drop_islands(halo, focus.smallest)
+    halo = _fade(cost, level, edge_width(HALO_EDGE, here.spacing))
+    halo *= here.swells
+    smallest = round(focus.smallest / here.spacing**3)
+    if smallest > 1:
+        _drop_islands(halo, smallest)
     return halo
 
 
-def grow_focus(focus: Focus, here: Tissue, centre: Float[np.ndarray, " 3"], brain_voxels: int) -> dict[Part, Field]:
-    """The parts of one focus over its box, each 0 to 1 with its border at one half."""
-    shape = here.inside.shape
-    noise = partial(smooth_noise, np.random.default_rng(focus.seed), shape)
+def _inner_parts(focus: Focus, tumour: Field, depth: Field, noise: Noise) -> dict[Part, Field]:
+    """The tumour divided into what enhances, what does not, and fluid."""
+    box = bounding_box(tumour > 0.01)
+    share = tumour[box.slices]
+    rim, cyst = _split(focus, depth[box.slices], share >= 0.5, noise.cut(box))
+    parts = {Part.CORE: share * (1 - rim) * (1 - cyst), Part.CYST: share * (1 - rim) * cyst, Part.RIM: share * rim}
+    whole = {}
+    for part, inner in parts.items():
+        if inner.any():
+            whole[part] = np.zeros_like(tumour)
+            whole[part][box.slices] = inner
+    return whole
+
+
+def grow_focus(focus: Focus, here: Tissue, lines: Sequence[Line], reach: float, brain_mm3: float) -> dict[Part, Field]:
+    """The parts of one focus that there are over its box, each 0 to 1 with its border at one half.
+
+    `lines` are the offsets of the box's voxels from the focus's centre, at most `reach`.
+    """
+    extent = 2 * int(np.ceil(reach)) + 4
+    from_corner = [(first + extent / 2, step, n) for first, step, n in lines]
+    noise = Noise(np.random.default_rng(focus.seed), extent, from_corner)
 
     def voxels(percent: float) -> int:
-        return round(percent / 100 * brain_voxels)
+        return round(percent / 100 * brain_mm3 / here.spacing**3)
 
     outside = _FORBIDDEN * (~here.inside)
-    away = _ellipsoid(focus, shape, centre)
-    hollow = radius_of(focus.cavity, brain_voxels)
+    away = _ellipsoid(focus, lines)
+    hollow = radius_of(focus.cavity, brain_mm3)
     wall = away + np.float32(0.3 * hollow) * noise(max(0.8 * hollow, 4.0)) + 0.4 * noise(3.5) + outside
     wall -= np.float32(max(_cheapest(wall, voxels(focus.cavity)), -1e3))
-    cavity = _fade(wall, 0.0, 0.5) if focus.cavity else np.zeros_like(wall)
+    cavity = _fade(wall, 0.0, edge_width(CAVITY_EDGE, here.spacing)) if focus.cavity else np.zeros_like(wall)
     if focus.cavity:
         solid = _wall_cost(wall, hollow, noise)
     else:
-        solid = _ball_cost(focus, away, radius_of(focus.tumour, brain_voxels), noise)
+        solid = _ball_cost(focus, away, radius_of(focus.tumour, brain_mm3), noise)
     fluid = 0 if focus.extra_axial else 12 * np.clip(here.csf - 0.3, 0, 1)
     cost = solid + fluid + outside + 30 * np.clip(1 - here.ventricle, 0, 1) + _FORBIDDEN * (cavity >= 0.5)
     level = _cheapest(cost, voxels(focus.tumour))
-    tumour = _fade(cost, level, 0.6)
+    tumour = _fade(cost, level, edge_width(TUMOUR_EDGE, here.spacing))
     depth = np.float32(max(level, -1e3)) - cost
-    rim, cyst = _split(focus, depth, tumour >= 0.5, noise)
+    parts = _inner_parts(focus, tumour, depth, noise) if focus.tumour else {}
     edge = wall if focus.cavity else solid
     if focus.tumour:
         edge = np.minimum(edge, -depth) if focus.cavity else -depth
     taken = (tumour >= 0.5) | (cavity >= 0.5)
-    return {
-        Part.HALO: _halo(focus, _halo_cost(focus, edge, here, noise), voxels(focus.halo), taken, here.swells),
-        Part.CORE: tumour * (1 - rim) * (1 - cyst),
-        Part.CYST: tumour * (1 - rim) * cyst,
-        Part.RIM: tumour * rim,
-        Part.CAVITY: cavity,
-    }
+    if focus.halo:
+        parts[Part.HALO] = _halo(focus, _halo_cost(focus, edge, here, noise), voxels(focus.halo), taken, here)
+    return parts | ({Part.CAVITY: cavity} if focus.cavity else {})

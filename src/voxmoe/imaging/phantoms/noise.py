@@ -1,4 +1,4 @@
-"""Smooth random fields: cubic B-splines over a lattice of random coefficients."""
+"""Smooth random fields: cubic B-splines over a lattice of random coefficients, whatever grid they are read on."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,40 +10,68 @@ from scipy import sparse
 from voxmoe.imaging.phantoms.draws import Rng
 from voxmoe.imaging.phantoms.geometry import Field, Shape
 
+Line = tuple[float, float, int]
+"""Evenly spaced places along an axis: the first, the step and how many."""
 
-@lru_cache(maxsize=256)
-def spline_weights(size: int, spacing: float, step: int = 1) -> sparse.csr_array:
-    """Cubic B-spline weights [S, K] of knots `spacing` voxels apart, at every `step`-th of `size` voxels."""
-    at = np.arange(0, size, step) / spacing
-    knots = np.arange(-1, int(np.ceil(size / spacing)) + 2)
-    away = np.abs(at[:, None] - knots[None, :])
+
+def line_places(line: Line) -> Float32[np.ndarray, " S"]:
+    first, step, count = line
+    return np.float32(first) + np.float32(step) * np.arange(count, dtype=np.float32)
+
+
+def _knots(size: int, spacing: float) -> int:
+    return int(np.ceil(size / spacing)) + 3
+
+
+@lru_cache(maxsize=512)
+def spline_weights(line: Line, size: int, spacing: float) -> sparse.csr_array:
+    """Cubic B-spline weights [S, K] at the places of `line`; knots stand `spacing` apart, from -`spacing` to `size`."""
+    first, step, count = line
+    away = np.abs((first + step * np.arange(count))[:, None] / spacing - np.arange(-1, _knots(size, spacing) - 1))
     near = 2 / 3 - away**2 + away**3 / 2
     far = np.clip(2 - away, 0, None) ** 3 / 6
     return sparse.csr_array(np.where(away < 1, near, far).astype(np.float32))
 
 
+@lru_cache(maxsize=64)
+def linear_weights(size: int, step: int) -> sparse.csr_array:
+    """Linear interpolation [S, K] between every `step`-th of `size` places; held beyond the last."""
+    at = np.minimum(np.arange(size) / step, (size - 1) // step)
+    away = np.abs(at[:, None] - np.arange(-(-size // step)))
+    return sparse.csr_array(np.clip(1 - away, 0, None).astype(np.float32))
+
+
 def lattice_shape(shape: Shape, spacing: float) -> Shape:
-    x, y, z = (spline_weights(size, spacing).shape[1] for size in shape)
+    x, y, z = (_knots(size, spacing) for size in shape)
     return x, y, z
 
 
 def separable(lattice: Float32[np.ndarray, "A B C"], weights: Sequence[sparse.csr_array]) -> Field:
-    """Weigh an array along its three axes; sparse, without BLAS: the same bits with any number of threads."""
+    """Weigh an array along its three axes, the first of the result lying closest in memory as in a NIfTI file.
+
+    Sparse, without BLAS: the same bits with any number of threads.
+    """
     x, y, z = weights
     a, b, c = lattice.shape
-    out = (z @ lattice.reshape(a * b, c).T).reshape(z.shape[0], a, b)  # Z A B
-    out = y @ np.ascontiguousarray(out.transpose(2, 1, 0)).reshape(b, -1)  # Y (A Z)
-    out = np.ascontiguousarray(out.reshape(y.shape[0], a, z.shape[0]).transpose(1, 0, 2))  # A Y Z
-    return np.asarray((x @ out.reshape(a, -1)).reshape(x.shape[0], y.shape[0], z.shape[0]))
+    out = (x @ lattice.reshape(a, b * c)).reshape(-1, b, c)  # X B C
+    out = y @ np.ascontiguousarray(out.transpose(1, 2, 0)).reshape(b, -1)  # Y (C X)
+    out = np.ascontiguousarray(out.reshape(y.shape[0], c, x.shape[0]).transpose(1, 0, 2))  # C Y X
+    return np.asarray((z @ out.reshape(c, -1)).reshape(z.shape[0], y.shape[0], x.shape[0]).T)
 
 
-def upsample(lattice: Float32[np.ndarray, "A B C"], shape: Shape, spacing: float) -> Field:
-    """The smooth field whose B-spline coefficients stand on a lattice of `spacing` voxels."""
-    return separable(lattice, [spline_weights(size, spacing) for size in shape])
+def upsample(
+    lattice: Float32[np.ndarray, "A B C"], shape: Shape, spacing: float, lines: Sequence[Line] | None = None
+) -> Field:
+    """The smooth field over `shape` mm whose B-spline coefficients stand on a lattice of `spacing` mm.
+
+    It is read at the places of the three `lines`, or at every mm.
+    """
+    lines = lines or [(0.0, 1.0, size) for size in shape]
+    return separable(lattice, [spline_weights(line, size, spacing) for line, size in zip(lines, shape, strict=True)])
 
 
-def smooth_noise(rng: Rng, shape: Shape, spacing: float) -> Field:
-    """Gaussian noise of mean 0 and deviation 1 that varies over about `spacing` voxels."""
+def smooth_noise(rng: Rng, shape: Shape, spacing: float, lines: Sequence[Line] | None = None) -> Field:
+    """Gaussian noise of mean 0 and deviation 1 that varies over about `spacing` mm, read as by `upsample`."""
     lattice = rng.standard_normal(lattice_shape(shape, spacing), dtype=np.float32)
     lattice *= np.float32(0.479**-1.5)  # a cubic B-spline's mean sum of squared weights is 0.479 along each axis
-    return upsample(lattice, shape, spacing)
+    return upsample(lattice, shape, spacing, lines)

@@ -35,10 +35,15 @@ class Parameters:
         return json.loads(json.dumps(asdict(self)))
 
 
-def draw_parameters(profile: Profile, seed: int, index: int) -> Parameters:
-    """All parameters of study `index`; a pure function of its arguments."""
+def draw_parameters(profile: Profile, seed: int, index: int, take: int = 0) -> Parameters:
+    """All parameters of study `index`; a pure function of its arguments.
+
+    Another `take` is the same patient on another scanner: only the modalities differ.
+    """
     # the profile counts too: cohorts of two profiles must not share their brains
-    rng = np.random.default_rng(np.random.SeedSequence([seed, index, zlib.crc32(profile.name.encode())]))
+    own = [seed, index, zlib.crc32(profile.name.encode())]
+    rng = np.random.default_rng(np.random.SeedSequence(own))
+    scanner = np.random.default_rng(np.random.SeedSequence([*own, take]))
     return Parameters(
         anatomy=draw_anatomy(rng),
         foci=draw_foci(rng, profile),
@@ -46,5 +51,5 @@ def draw_parameters(profile: Profile, seed: int, index: int) -> Parameters:
         spots=float(np.clip(rng.exponential(0.006), 0, 0.04)),
         dura=uniform(rng, 0.0, 0.9),
         seed=draw_seed(rng),
-        modalities={modality: draw_contrast(rng, modality) for modality in Modality},
+        modalities={modality: draw_contrast(scanner, modality) for modality in Modality},
     )

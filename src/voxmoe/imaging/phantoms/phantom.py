@@ -1,11 +1,12 @@
-"""A synthetic study: drawn parameters become a brain, lesions, images and a mask, with the truth beside them."""
+"""A synthetic study: drawn parameters become a brain with lesions, which is imaged, with the truth beside it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 from voxmoe import __version__
 from voxmoe.imaging.namings import naming_for
@@ -13,10 +14,11 @@ from voxmoe.imaging.phantoms.acquisition import acquire
 from voxmoe.imaging.phantoms.brain import Brain, grow_brain
 from voxmoe.imaging.phantoms.foci import pushes
 from voxmoe.imaging.phantoms.geometry import Point
-from voxmoe.imaging.phantoms.lesions import grow_lesions
-from voxmoe.imaging.phantoms.parameters import draw_parameters
+from voxmoe.imaging.phantoms.lesions import Lesions, grow_lesions
+from voxmoe.imaging.phantoms.parameters import Parameters, draw_parameters
 from voxmoe.imaging.phantoms.parts import Part, part_labels
-from voxmoe.imaging.phantoms.signal import make_scene
+from voxmoe.imaging.phantoms.signal import Scene, make_scene
+from voxmoe.imaging.phantoms.voxels import Raster, world_of
 from voxmoe.imaging.spaces import SRI24
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume
@@ -39,49 +41,88 @@ def _rounded(point: Point) -> list[float]:
 def _label_truth(mask: UInt8[np.ndarray, " N"], brain: Brain, profile: Profile) -> dict[str, Any]:
     truth = {}
     for label in profile.labels:
-        at = brain.voxels.index[mask == label.value]
-        centre = None
-        if len(at):
-            voxel = [float(axis.mean()) for axis in np.unravel_index(at, brain.voxels.shape)]
-            centre = _rounded(brain.voxels.world(voxel))
+        at = mask == label.value
+        voxels = int(at.sum())
         truth[label.key] = {
-            "present": bool(len(at)),
-            "voxels": len(at),
-            "percent": round(100 * len(at) / int(brain.inside.sum()), 4),
-            "centre_mm": centre,
+            "present": voxels > 0,
+            "voxels": voxels,
+            "percent": round(100 * voxels / int(brain.inside.sum()), 4),
+            "centre_mm": _rounded(world_of(brain.voxels.places(at).mean(axis=1))) if voxels else None,
         }
     return truth
 
 
-def draw_phantom(profile: Profile, seed: int, index: int) -> Phantom:
-    """Study `index` of the cohort that `seed` names; the same arguments give the same bytes.
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A brain with its lesions on a raster, to be imaged as often as wanted."""
 
-    Raises `AtlasError` if the template it is made from is not installed.
+    profile: Profile
+    seed: int
+    index: int
+    parameters: Parameters
+    scene: Scene
+    lesions: Lesions
+
+    @cached_property
+    def id(self) -> str:
+        return naming_for(self.profile).study_id(self.index)
+
+    @cached_property
+    def _flat_mask(self) -> UInt8[np.ndarray, " N"]:
+        mask: UInt8[np.ndarray, " N"] = part_labels(self.profile)[self.lesions.parts] * self.scene.brain.inside
+        return mask
+
+    def _volume(self, data: Shaped[np.ndarray, "X Y Z"], what: str) -> Volume:
+        return Volume(data, self.scene.brain.voxels.raster.affine, f"{self.id} {what}", SRI24.axes)
+
+    @cached_property
+    def mask(self) -> Volume:
+        return self._volume(self.scene.brain.voxels.on_grid(self._flat_mask), "mask")
+
+    def fractions(self) -> dict[str, Float32[np.ndarray, "X Y Z"]]:
+        """How much of each voxel each label of the profile fills, 0 to 1; where voxels are coarse more than one can."""
+        values, voxels = part_labels(self.profile), self.scene.brain.voxels
+        labels = {label.key: np.zeros(len(voxels.index), dtype=np.float32) for label in self.profile.labels}
+        for part, share in self.lesions.shares(voxels.raster.spacing).items():
+            if values[part]:
+                labels[self.profile.by_value[int(values[part])].key] += share * self.scene.brain.inside
+        return {key: voxels.on_grid(share) for key, share in labels.items()}
+
+    def image(self, take: int = 0) -> Phantom:
+        """The subject's study. Another `take` is another scanner: other contrasts of the same brain and lesions."""
+        parameters = draw_parameters(self.profile, self.seed, self.index, take)
+        images = {m: self._volume(acquire(self.scene, parameters.modalities[m]), m) for m in self.profile.modalities}
+        brain = self.scene.brain
+        truth = {
+            "id": self.id,
+            "voxmoe": __version__,
+            "profile": self.profile.name,
+            "seed": self.seed,
+            "index": self.index,
+            "brain_voxels": int(brain.inside.sum()),
+            "labels": _label_truth(self._flat_mask, brain, self.profile),
+            "foci": [
+                {"kind": focus.kind, "centre_mm": _rounded(centre)}
+                for focus, centre in zip(parameters.foci, self.lesions.centres, strict=True)
+            ],
+            "parameters": parameters.to_json(),
+        }
+        return Phantom(Study(self.id, images, self.mask), self.profile, truth)
+
+
+def draw_subject(profile: Profile, seed: int, index: int, spacing: float = 1.0) -> Subject:
+    """Subject `index` of the cohort that `seed` names, on voxels of `spacing` mm.
+
+    The same arguments give the same bytes; another spacing gives the same anatomy and lesions to about a voxel. Raises
+    `MissingPackageError` if the template it is made from is not installed.
     """
     parameters = draw_parameters(profile, seed, index)
-    brain = grow_brain(parameters.anatomy, pushes(parameters.foci, parameters.anatomy))
-    labels = part_labels(profile)
-    lesions = grow_lesions(parameters.foci, brain, parameters.anatomy, cavities=bool(labels[Part.CAVITY]))
-    mask = labels[lesions.parts] * brain.inside
-    scene = make_scene(parameters, brain, lesions)
-    name = naming_for(profile).study_id(index)
+    brain = grow_brain(parameters.anatomy, pushes(parameters.foci, parameters.anatomy), Raster(spacing))
+    cavities = bool(part_labels(profile)[Part.CAVITY])
+    lesions = grow_lesions(parameters.foci, brain, parameters.anatomy, cavities)
+    return Subject(profile, seed, index, parameters, make_scene(parameters, brain, lesions), lesions)
 
-    def volume(data: Shaped[np.ndarray, "X Y Z"], what: str) -> Volume:
-        return Volume(data, SRI24.affine, f"{name} {what}", SRI24.axes)
 
-    images = {m: volume(acquire(scene, parameters.modalities[m]), m) for m in profile.modalities}
-    truth = {
-        "id": name,
-        "voxmoe": __version__,
-        "profile": profile.name,
-        "seed": seed,
-        "index": index,
-        "brain_voxels": int(brain.inside.sum()),
-        "labels": _label_truth(mask, brain, profile),
-        "foci": [
-            {"kind": focus.kind, "centre_mm": _rounded(centre)}
-            for focus, centre in zip(parameters.foci, lesions.centres, strict=True)
-        ],
-        "parameters": parameters.to_json(),
-    }
-    return Phantom(Study(name, images, volume(brain.voxels.on_grid(mask), "mask")), profile, truth)
+def draw_phantom(profile: Profile, seed: int, index: int, spacing: float = 1.0) -> Phantom:
+    """Study `index` of the cohort that `seed` names: `draw_subject` and its first image."""
+    return draw_subject(profile, seed, index, spacing).image()

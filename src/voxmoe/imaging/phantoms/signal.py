@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32, Int
 
 from voxmoe.imaging.phantoms.brain import Brain
 from voxmoe.imaging.phantoms.contrasts import Contrast
@@ -12,15 +13,29 @@ from voxmoe.imaging.phantoms.lesions import Lesions
 from voxmoe.imaging.phantoms.parameters import Parameters
 from voxmoe.imaging.phantoms.parts import Part
 
+_NEGLIGIBLE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """A tissue that lies over the brain's own in K of the drawn voxels."""
+
+    tissue: str
+    at: Int[np.ndarray, " K"]
+    share: Float32[np.ndarray, " K"]
+    """How much of each voxel it fills."""
+    mottle: Float32[np.ndarray, "2 K"] | None = None
+    """Uneven brightness of lesions; modalities see mixtures of the two fields."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What all modalities of a study share: the brain, its lesions and its harmless findings, each 0 to 1."""
+    """What all modalities of a study share: the brain, and what lies over it, the lowest first."""
 
     brain: Brain
-    lesions: Lesions
-    spots: Flat
-    dura: Flat
+    overlays: tuple[Overlay, ...]
+    near_surface: Flat
+    """1 at the brain's surface, where the coils are near, falling inwards."""
 
 
 def _bright_spots(parameters: Parameters, brain: Brain, rng: Rng) -> Flat:
@@ -33,17 +48,26 @@ def _bright_spots(parameters: Parameters, brain: Brain, rng: Rng) -> Flat:
     return np.asarray(np.maximum(caps, small * 0.9) * np.clip(brain.white * 1.3 - 0.2, 0, 1), dtype=np.float32)
 
 
+def _overlay(tissue: str, share: Flat, mottle: tuple[Flat, Flat] | None = None) -> Overlay:
+    at = np.flatnonzero(share > _NEGLIGIBLE)
+    uneven = None if mottle is None else np.stack([field.take(at) for field in mottle])
+    return Overlay(tissue, at, share.take(at), uneven)
+
+
 def make_scene(parameters: Parameters, brain: Brain, lesions: Lesions) -> Scene:
     rng = np.random.default_rng([parameters.seed, 0])
     spots = _bright_spots(parameters, brain, rng)
     rim = np.clip(1.6 - np.abs(brain.depth - 0.3), 0, 1) * np.float32(parameters.dura)
-    return Scene(brain, lesions, spots, rim * np.clip(0.3 + 0.7 * brain.voxels.noise(rng, 18.0), 0, 1))
-
-
-def _mix(image: Flat, share: Flat, value: Flat) -> None:
-    """Lay a tissue over the image where its share is not negligible."""
-    at = np.flatnonzero(share > 0.02)
-    image[at] += share[at] * (value[at] - image[at])
+    dura = rim * np.clip(0.3 + 0.7 * brain.voxels.noise(rng, 18.0), 0, 1)
+    mottle = brain.voxels.noise(rng, 6.0), brain.voxels.noise(rng, 6.0)
+    overlays = [
+        _overlay("spots", spots),
+        _overlay("dura", dura),
+        _overlay("plexus", brain.plexus),
+        _overlay("vessel", brain.vessel),
+        *(_overlay(part.name.lower(), share, mottle) for part, share in lesions.soft.items()),
+    ]
+    return Scene(brain, tuple(overlays), np.exp(np.clip(brain.depth, 0, None) / np.float32(-14)))
 
 
 def tissue_signal(scene: Scene, contrast: Contrast, rng: Rng) -> Flat:
@@ -51,13 +75,22 @@ def tissue_signal(scene: Scene, contrast: Contrast, rng: Rng) -> Flat:
     brain = scene.brain
     light = {tissue: np.float32(value) for tissue, value in contrast.brightness.items()}
     image = brain.white + brain.csf * light["csf"]
-    image += brain.grey * light["grey"] + brain.deep * light["deep"]
-    over = {"spots": scene.spots, "dura": scene.dura, "plexus": brain.plexus, "vessel": brain.vessel}
-    for tissue, share in over.items():
-        _mix(image, share, np.full_like(image, light[tissue]))
+    image += brain.grey * light["grey"]
+    image += brain.deep * light["deep"]
     texture = brain.voxels.noise(rng, 2.4)
-    mottle = brain.voxels.noise(rng, 6.0)
-    for part, share in scene.lesions.soft.items():
-        roughness = np.float32(0.04 if part in (Part.CYST, Part.CAVITY) else 0.1)
-        _mix(image, share, light[part.name.lower()] * (1 + roughness * (mottle + 0.5 * texture)))
-    return image * (1 + np.float32(contrast.texture) * texture)
+    angle = rng.uniform(0, 2 * np.pi)
+    for overlay in scene.overlays:
+        value = light[overlay.tissue]
+        if overlay.mottle is not None:
+            roughness = np.float32(0.04 if overlay.tissue in _FLUIDS else 0.1)
+            mottle = np.float32(np.cos(angle)) * overlay.mottle[0] + np.float32(np.sin(angle)) * overlay.mottle[1]
+            value = value * (1 + roughness * (mottle + np.float32(0.5) * texture.take(overlay.at)))
+        below = image.take(overlay.at)
+        image[overlay.at] = below + overlay.share * (value - below)
+    texture *= np.float32(contrast.texture)
+    texture += 1
+    image *= texture
+    return image
+
+
+_FLUIDS = {part.name.lower() for part in (Part.CYST, Part.CAVITY)}

@@ -1,6 +1,6 @@
 """The ICBM152 template (T1, grey and white matter at 1 mm, from the nilearn wheel's package data) as maps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +22,8 @@ class Template:
     """The template's maps in 0 to 1 or mm, where their first voxel lies, and where lesions can begin."""
 
     maps: Mapping[str, Field]
-    """`depth` below the brain's surface and distance from the `ventricle`s in mm; `grey` and `white` matter, and
-    where grey matter counts as `deep`, in 0 to 1."""
+    """`depth` below the brain's surface and distance from the `ventricle`s in mm; `grey` and `white` matter in 0 to
+    1."""
     origin_mni: Float[np.ndarray, " 3"]
     sites: Mapping[str, Float[np.ndarray, "P 3"]]
 
@@ -31,6 +31,18 @@ class Template:
     def shape(self) -> Shape:
         x, y, z = self.maps["grey"].shape
         return x, y, z
+
+    def at_spacing(self, spacing: float) -> Mapping[str, Field]:
+        """The maps, tissue averaged as voxels of `spacing` mm see it."""
+        return self.maps if spacing <= 1 else _averaged(spacing)
+
+
+def deep_share(mni: Sequence[Float32[np.ndarray, "..."]], depth: Float32[np.ndarray, "..."]) -> np.ndarray:
+    """How far, at template mm, grey matter is that of the basal ganglia and the thalamus, 0 to 1."""
+    x, y, z = mni
+    away = np.square(np.square(x / 35)) + np.square(np.square((y + 5) / 30)) + np.square(np.square((z - 3) / 18))
+    share: np.ndarray = np.clip(5.5 - 5 * away, 0, 1) * np.clip(depth - 23.5, 0, 1)
+    return share
 
 
 def template_path(kind: str) -> Path:
@@ -75,15 +87,23 @@ def _maps(
     bulk = ndimage.gaussian_filter(grey, 2)
     # the template takes the mixture of fluid and white matter around the ventricles for grey
     lining = grey * np.clip((3 - ventricle) / 1.5, 0, 1) * np.clip((0.55 - bulk) / 0.1, 0, 1)
-    x, y, z = _grid_mni(grey.shape, origin)
-    within = ((np.abs(x) / 35) ** 4 + ((y + 5) / 30) ** 4 + ((z - 3) / 18) ** 4) < 1
+    x = _grid_mni(grey.shape, origin)[0]
     return {
         "depth": depth,
         "grey": grey - lining,
         "white": white + lining * np.clip((ventricle + 0.5) / 2, 0, 1),
-        "deep": (within & (depth > 24)).astype(np.float32),
         # wide ventricles are wide at their sides: stretched near the midline, distances let less be added there
         "ventricle": np.where(ventricle > 0, ventricle * (1 + 2 * np.exp(-((x / 6) ** 2))), ventricle),
+    }
+
+
+@lru_cache(maxsize=2)
+def _averaged(spacing: float) -> Mapping[str, Field]:
+    sigma = np.sqrt((spacing**2 - 1) / 12)
+    maps = load_template().maps
+    return {
+        **maps,
+        **{name: np.asfortranarray(ndimage.gaussian_filter(maps[name], sigma)) for name in ("grey", "white")},
     }
 
 
@@ -99,7 +119,7 @@ def _sites(maps: Mapping[str, Field], origin: Float[np.ndarray, " 3"]) -> dict[s
         "junction": (white > 0.25) & (grey > 0.35) & cerebrum & (depth > 4) & (depth < 16),
         "cerebellum": (white + grey > 0.9) & below & (depth > 6),
         "brainstem": (white + grey > 0.7) & stem,
-        "deep": (maps["deep"] > 0.5) & cerebrum,
+        "deep": (deep_share((x, y, z), depth) > 0.5) & cerebrum,
         "surface": (depth > 1) & (depth < 5) & (z > -20),
     }
     return {name: np.argwhere(region)[::7].astype(float) + origin for name, region in regions.items()}
@@ -115,4 +135,5 @@ def load_template() -> Template:
     crop = tuple(slice(first, stop + 10) for first, stop in zip(start, box.stop, strict=True))
     origin = origin + start
     maps = _maps(_read_map("gm")[0][crop], _read_map("wm")[0][crop], brain[crop], origin)
-    return Template(maps, origin, _sites(maps, origin))
+    # the first axis closest in memory, as in the images that are drawn from it
+    return Template({name: np.asfortranarray(field) for name, field in maps.items()}, origin, _sites(maps, origin))

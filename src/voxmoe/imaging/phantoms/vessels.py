@@ -1,15 +1,20 @@
 """Vessels as tubes in the template's space, with the choroid plexus and other small bright structures."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from scipy import ndimage
 
 from voxmoe.imaging.phantoms.anatomy import Anatomy
 from voxmoe.imaging.phantoms.draws import Rng, uniform
-from voxmoe.imaging.phantoms.geometry import Field, Point
-from voxmoe.imaging.phantoms.template import load_template
+from voxmoe.imaging.phantoms.geometry import Flat, Point, Shape
+from voxmoe.imaging.phantoms.voxels import Voxels
+from voxmoe.imaging.phantoms.warp import Warp
+
+_THIN = 1.6
+"""Radius in voxels up to which tubes are stamped with a small ball."""
 
 _ARTERIES: tuple[tuple[Point, ...], ...] = (
     ((4.0, 2.0, -16.0), (20.0, 2.0, -18.0), (34.0, 2.0, -14.0), (44.0, -12.0, -2.0), (50.0, -38.0, 15.0)),
@@ -74,17 +79,55 @@ def _surface_vein(rng: Rng) -> list[Point]:
     ]
 
 
-def _stamp(field: Field, line_mni: Float[np.ndarray, "P 3"], radii: Float[np.ndarray, " P"]) -> None:
-    """Draw a tube into a map of the template: 1 inside, falling to 0 over a voxel."""
-    line = line_mni - load_template().origin_mni
-    reach = int(np.ceil(radii.max() + 1))
+@dataclass(frozen=True, eq=False)
+class _Tube:
+    """A line in template mm with its radius in mm at each point."""
+
+    line: Float[np.ndarray, "P 3"]
+    radii: Float[np.ndarray, " P"]
+
+
+def _stamp(tubes: Sequence[_Tube], warp: Warp, voxels: Voxels) -> Flat:
+    """How much of each drawn voxel the tubes fill: drawn where the warp brings them."""
+    field = np.zeros(int(np.prod(voxels.shape)), dtype=np.float32)
+    if tubes:
+        places = warp.places(np.concatenate([tube.line for tube in tubes]))
+        points = voxels.raster.voxel(places) - voxels.box.start
+        radii = np.concatenate([tube.radii for tube in tubes]) / voxels.raster.spacing
+        thick = radii > _THIN
+        for group in (thick, ~thick):
+            if group.any():
+                _stamp_balls(field, voxels.shape, points[group], radii[group])
+    return field.take(voxels.index)
+
+
+def _stamp_balls(
+    field: Float32[np.ndarray, " V"],
+    shape: Shape,
+    points: Float[np.ndarray, "P 3"],
+    radii: Float[np.ndarray, " P"],
+) -> None:
+    """Balls in voxels: 1 inside, falling to 0 over a voxel; what is thinner than a voxel never fills one."""
+    reach = int(np.ceil(radii.max() + 0.5))
     steps = np.arange(-reach, reach + 1)
     offsets = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    voxels = np.rint(line).astype(int)[:, None, :] + offsets
-    away = np.linalg.norm(voxels - line[:, None, :], axis=-1)
-    value = np.clip(radii[:, None] + 0.5 - away, 0, 1).astype(np.float32)
-    keep = (value > 0) & (voxels >= 0).all(axis=-1) & (voxels < field.shape).all(axis=-1)
-    np.maximum.at(field, tuple(voxels[keep].T), value[keep])
+    offsets = offsets[np.linalg.norm(offsets, axis=1) < radii.max() + 0.5 + 0.9]
+    centres = np.rint(points).astype(np.int32)
+    voxels = centres[:, None, :] + offsets.astype(np.int32)
+    away = np.zeros(voxels.shape[:2], dtype=np.float32)
+    inside = np.ones(voxels.shape[:2], dtype=bool)
+    flat = np.zeros(voxels.shape[:2], dtype=np.int64)
+    stride = 1
+    for axis, size in enumerate(shape):
+        at = voxels[..., axis]
+        away += np.square((points[:, axis] - centres[:, axis])[:, None] - offsets[:, axis], dtype=np.float32)
+        inside &= (at >= 0) & (at < size)
+        flat += at * stride
+        stride *= size
+    radii = radii.astype(np.float32)[:, None]
+    value = np.clip(radii + np.float32(0.5) - np.sqrt(away), 0, np.minimum(1, np.pi * radii**2))
+    keep = inside & (value > 0)
+    np.maximum.at(field, flat[keep], value[keep])
 
 
 def _lines(rng: Rng, anatomy: Anatomy) -> Iterator[tuple[Float[np.ndarray, "P 3"], float]]:
@@ -105,25 +148,28 @@ def _lines(rng: Rng, anatomy: Anatomy) -> Iterator[tuple[Float[np.ndarray, "P 3"
         yield _curve(rng, _surface_vein(rng), 3.0), radius * uniform(rng, 0.6, 1.3)
 
 
-def vessel_map(anatomy: Anatomy) -> Field:
+def vessel_map(anatomy: Anatomy, warp: Warp, voxels: Voxels) -> Flat:
+    """Arteries, veins and sinuses."""
     rng = np.random.default_rng([anatomy.seed, 1])
-    field = np.zeros(load_template().shape, dtype=np.float32)
+    tubes = []
     for line, radius in _lines(rng, anatomy):
         swell = 1 + 0.25 * ndimage.gaussian_filter1d(rng.normal(0, 1, len(line)), 5, mode="nearest") * 3
-        _stamp(field, line, np.clip(radius * swell, 0.3, 4.0))
-    return field
+        tubes.append(_Tube(line, np.clip(radius * swell, 0.3, 4.0)))
+    return _stamp(tubes, warp, voxels)
 
 
-def plexus_map(anatomy: Anatomy) -> Field:
-    """Choroid plexus in the lateral ventricles, the pineal gland and the pituitary stalk."""
+def plexus_map(anatomy: Anatomy, warp: Warp, voxels: Voxels, ventricle: Flat) -> Flat:
+    """Choroid plexus within the lateral ventricles, the pineal gland and the pituitary stalk."""
     rng = np.random.default_rng([anatomy.seed, 2])
-    template = load_template()
-    field = np.zeros(template.shape, dtype=np.float32)
+    plexus = []
     for side in (-1, 1):
         line = _curve(rng, _mirrored(_PLEXUS, side), 0.8)
         bulge = 0.6 + 0.7 * np.exp(-(((line[:, 1] + 40) / 9) ** 2))  # thickest at the atrium
-        _stamp(field, line, anatomy.plexus_radius * bulge)
-    field *= np.clip(0.5 - template.maps["ventricle"], 0, 1)
-    for centre, radius in (((0, -31, 2), anatomy.pineal_radius), ((0, 0, -20), 1.5)):
-        _stamp(field, np.array([centre]) + rng.normal(0, 0.8, (1, 3)), np.array([radius]))
-    return field
+        plexus.append(_Tube(line, anatomy.plexus_radius * bulge))
+    glands = [
+        _Tube(np.array([centre]) + rng.normal(0, 0.8, (1, 3)), np.array([radius]))
+        for centre, radius in (((0, -31, 2), anatomy.pineal_radius), ((0, 0, -20), 1.5))
+    ]
+    within = np.clip(0.5 - ventricle, 0, 1)
+    out: Flat = np.maximum(_stamp(plexus, warp, voxels) * within, _stamp(glands, warp, voxels))
+    return out

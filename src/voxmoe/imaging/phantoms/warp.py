@@ -3,34 +3,35 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Float32
+from scipy import ndimage
 
-from voxmoe.imaging.grid import Box
 from voxmoe.imaging.phantoms.anatomy import Anatomy
-from voxmoe.imaging.phantoms.geometry import Field, Flat, Point, as_point, rotation
-from voxmoe.imaging.phantoms.noise import lattice_shape, separable, smooth_noise, spline_weights
+from voxmoe.imaging.phantoms.geometry import Field, Flat, Point, rotation
+from voxmoe.imaging.phantoms.noise import lattice_shape, line_places, smooth_noise, upsample
 from voxmoe.imaging.phantoms.template import load_template
+from voxmoe.imaging.phantoms.voxels import Lines, place_of, world_of
 from voxmoe.imaging.spaces import SRI24
 
 _CENTRE_MNI = np.array([0.0, -18.0, 5.0])
 _ELASTIC_SPACING = 12.0
 _CHUNK = 1 << 15
+"""Few enough voxels that all that is computed of them stays in the cache."""
 
 
 @dataclass(frozen=True)
 class Push:
-    """Tissue pushed aside around a centre: how strongly (0 to 1) and how far in mm."""
+    """Tissue pushed aside around a centre in world mm: how strongly (0 to 1) and how far in mm."""
 
     centre: Point
     strength: float
     reach: float
 
 
-def _voxel_to_mni(anatomy: Anatomy) -> Float[np.ndarray, "4 4"]:
-    """The affine part of the way from SRI24 voxels back to template mm."""
+def _place_to_mni(anatomy: Anatomy) -> Float[np.ndarray, "4 4"]:
+    """The affine part of the way from places in the SRI24 grid back to template mm."""
     shear = np.eye(3)
     shear[0, 1], shear[0, 2], shear[1, 2] = anatomy.shear
     linear = rotation(anatomy.rotation) @ np.diag(1 / np.array(anatomy.scale)) @ shear
@@ -42,8 +43,7 @@ def _voxel_to_mni(anatomy: Anatomy) -> Float[np.ndarray, "4 4"]:
 
 def mni_to_world(anatomy: Anatomy, point: Point) -> Point:
     """Where a template point comes to lie, but for the elastic part."""
-    voxel = np.linalg.inv(_voxel_to_mni(anatomy)) @ [*point, 1]
-    return as_point((SRI24.affine @ voxel)[:3])
+    return world_of((np.linalg.inv(_place_to_mni(anatomy)) @ [*point, 1])[:3])
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,13 @@ class Warp:
 
     anatomy: Anatomy
     pushes: Sequence[Push]
+
+    @cached_property
+    def _matrix(self) -> Float[np.ndarray, "4 4"]:
+        """The affine part, from places to template voxels."""
+        matrix = _place_to_mni(self.anatomy)
+        matrix[:3, 3] -= load_template().origin_mni
+        return matrix
 
     @cached_property
     def _lattices(self) -> list[Float32[np.ndarray, "A B C"]]:
@@ -67,55 +74,65 @@ class Warp:
             lattices.append(lattice + np.float32(fine / 0.33) * rng.standard_normal(shape, dtype=np.float32))
         return lattices
 
-    def _before_pushes(self, voxels: Sequence[Float32[np.ndarray, "..."]]) -> list[Float32[np.ndarray, "..."]]:
-        """Where the tissue at each voxel stood before the lesions pushed it away, in SRI24 voxels."""
-        out = list(voxels)
+    def _before_pushes(self, places: Sequence[Float[np.ndarray, "..."]]) -> list[Float[np.ndarray, "..."]]:
+        """Where the tissue at each place stood before the lesions pushed it away."""
+        out = list(places)
         for push in self.pushes:
-            centre = np.linalg.inv(SRI24.affine) @ [*push.centre, 1]
-            offsets = [axis - np.float32(at) for axis, at in zip(voxels, centre[:3], strict=True)]
+            offsets = [axis - np.float32(at) for axis, at in zip(places, place_of(push.centre), strict=True)]
             weight = sum((offset / np.float32(push.reach)) ** 2 for offset in offsets)
             weight = np.float32(push.strength) * np.exp(-weight / 2)
             out = [axis - weight * offset for axis, offset in zip(out, offsets, strict=True)]
         return out
 
-    def coordinates(self, box: Box, step: int = 1) -> list[Field]:
-        """Template voxel coordinates of every `step`-th voxel in a box of the SRI24 grid."""
-        x, y, z = self._before_pushes(
-            np.ix_(*(np.arange(a, b, step, dtype=np.float32) for a, b in zip(box.start, box.stop, strict=True)))
-        )
-        matrix = _voxel_to_mni(self.anatomy)
-        matrix[:3, 3] -= load_template().origin_mni
-        weights = [
-            spline_weights(size, _ELASTIC_SPACING, step)[a // step : -(-b // step)]
-            for size, a, b in zip(SRI24.shape, box.start, box.stop, strict=True)
-        ]
+    def coordinates(self, lines: Lines) -> list[Field]:
+        """The template voxel that stands at each place of a grid."""
+        # turned round, so that the first axis lies closest in memory here too
+        z, y, x = np.ix_(*map(line_places, lines[::-1]))
+        before = self._before_pushes((x, y, z))
         out = []
-        for row, lattice in zip(matrix[:3].astype(np.float32), self._lattices, strict=True):
-            moved = separable(lattice, weights)
-            moved += row[0] * x + row[1] * y + row[2] * z + row[3]
+        for row, lattice in zip(self._matrix[:3].astype(np.float32), self._lattices, strict=True):
+            moved = upsample(lattice, SRI24.shape, _ELASTIC_SPACING, lines)
+            turned = moved.T
+            for weight, axis in zip(row, before, strict=False):
+                turned += weight * axis
+            turned += row[3]
             out.append(moved)
         return out
 
+    def places(self, points_mni: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P 3"]:
+        """Where template points come to lie: the inverse of `coordinates`, by iteration."""
+        target = (points_mni - load_template().origin_mni).T
+        back = np.linalg.inv(self._matrix[:3, :3])
+        places = back @ (target - self._matrix[:3, 3:])
+        for _ in range(3):
+            before = self._matrix[:3, :3] @ np.stack(self._before_pushes(list(places))) + self._matrix[:3, 3:]
+            knots = places / _ELASTIC_SPACING + 1
+            moved = [ndimage.map_coordinates(lattice, knots, order=3, prefilter=False) for lattice in self._lattices]
+            places = places - back @ (before + np.stack(moved) - target)
+        return np.asarray(places.T)
 
-def sample(maps: Float32[np.ndarray, "X Y Z C"], coordinates: Sequence[Flat]) -> Float32[np.ndarray, "C N"]:
-    """Linear interpolation of all channels at once; clamped at the borders."""
-    *sizes, channels = maps.shape
-    rows = maps.reshape(-1, channels)
-    strides = (sizes[1] * sizes[2], sizes[2], 1)
+
+def sample(maps: Sequence[Field], coordinates: Sequence[Flat]) -> list[Flat]:
+    """Linear interpolation of maps of one shape, in Fortran order; clamped at the borders."""
+    sizes = maps[0].shape
+    along_y, along_z = sizes[0], sizes[0] * sizes[1]
     count = len(coordinates[0])
-    out = np.empty((channels, count), dtype=np.float32)
+    out = [np.empty(count, dtype=np.float32) for _ in maps]
     for begin in range(0, count, _CHUNK):
-        base = np.zeros(min(_CHUNK, count - begin), dtype=np.int64)
-        pairs = []
-        for axis, size, stride in zip(coordinates, sizes, strides, strict=True):
-            at = np.clip(axis[begin : begin + _CHUNK], 0, np.float32(size - 1.001))
-            floor = at.astype(np.int64)
-            fraction = at - floor.astype(np.float32)
-            pairs.append((1 - fraction, fraction))
-            base += floor * stride
-        total = np.zeros((len(base), channels), dtype=np.float32)
-        for corner in product((0, 1), repeat=3):
-            weight = pairs[0][corner[0]] * pairs[1][corner[1]] * pairs[2][corner[2]]
-            total += rows.take(base + int(np.dot(corner, strides)), axis=0) * weight[:, None]
-        out[:, begin : begin + _CHUNK] = total.T
+        part = slice(begin, begin + _CHUNK)
+        clamped = [
+            np.clip(axis[part], 0, np.float32(size - 1.001)) for axis, size in zip(coordinates, sizes, strict=True)
+        ]
+        floors = [axis.astype(np.int64) for axis in clamped]
+        x, y, z = (axis - floor.astype(np.float32) for axis, floor in zip(clamped, floors, strict=True))
+        base = floors[0] + floors[1] * along_y + floors[2] * along_z
+        corners = [base + offset for offset in (0, along_y, along_z, along_z + along_y)]
+        nexts = [corner + 1 for corner in corners]
+        for values, result in zip((field.ravel(order="F") for field in maps), out, strict=True):
+            edges = []
+            for corner, after in zip(corners, nexts, strict=True):
+                near = values.take(corner)
+                edges.append(near + x * (values.take(after) - near))
+            low = edges[0] + y * (edges[1] - edges[0])
+            result[part] = low + z * (edges[2] + y * (edges[3] - edges[2]) - low)
     return out
