@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from voxmoe.errors import ImageError
 from voxmoe.imaging.phantoms import Phantom, Subject, draw_phantom, draw_subject
 from voxmoe.imaging.spaces import SRI24
 from voxmoe.vocabulary import PROFILES_BY_NAME, Modality
@@ -88,6 +89,11 @@ def test_lesions_lie_where_the_truth_says(glioma: Phantom) -> None:
 @pytest.fixture(scope="module")
 def coarse(glioma: Phantom) -> Subject:
     return draw_subject(PREOPERATIVE, 7, glioma.truth["index"], spacing=2.0)
+
+
+def test_finer_voxels_than_the_template_has_are_refused() -> None:
+    with pytest.raises(ImageError, match=r"1 mm or more, not 0\.5 mm"):
+        draw_subject(PREOPERATIVE, 0, 0, spacing=0.5)
 
 
 def halved(volume: np.ndarray) -> np.ndarray:

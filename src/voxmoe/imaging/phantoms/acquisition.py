@@ -98,7 +98,7 @@ def acquire(scene: Scene, contrast: Contrast) -> Int16[np.ndarray, "X Y Z"]:
     rng = np.random.default_rng(contrast.seed)
     brain, voxels = scene.brain, scene.brain.voxels
     spacing = voxels.raster.spacing
-    image = np.log(np.maximum(tissue_signal(scene, contrast, rng), np.float32(0.01)))
+    image = np.log(np.maximum(tissue_signal(scene, contrast), np.float32(0.01)))
     image *= np.float32(contrast.gamma)
     image += _log_shading(scene, contrast, rng)
     image = _with_noise(np.exp(image, out=image), contrast.noise / spacing**1.5, rng)

@@ -79,8 +79,8 @@ def _reach(focus: Focus, brain_mm3: float) -> float:
     """How far from its centre a focus can grow, mm."""
     solid = radius_of(focus.solid, brain_mm3)
     total = radius_of(focus.solid + 1.5 * focus.halo, brain_mm3)
-    margin = 8 + (14 if focus.halo > 0.3 else 0)
-    return max(1.7 * solid * max(focus.axes), 1.6 * total) + margin + 25 * focus.hugging
+    margin = 8 + (9 if focus.halo > 0.3 else 0)
+    return max(1.7 * solid * max(focus.axes), 1.45 * total) + margin + 25 * focus.hugging
 
 
 def _decide(soft: Mapping[Part, Field]) -> UInt8[np.ndarray, "X Y Z"]:

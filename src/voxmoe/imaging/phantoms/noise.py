@@ -25,12 +25,18 @@ def _knots(size: int, spacing: float) -> int:
 
 @lru_cache(maxsize=512)
 def spline_weights(line: Line, size: int, spacing: float) -> sparse.csr_array:
-    """Cubic B-spline weights [S, K] at the places of `line`; knots stand `spacing` apart, from -`spacing` to `size`."""
+    """Cubic B-spline weights [S, K] at the places of `line`, all within 0 to `size`.
+
+    Knots stand `spacing` apart, the first of them at -`spacing`.
+    """
     first, step, count = line
-    away = np.abs((first + step * np.arange(count))[:, None] / spacing - np.arange(-1, _knots(size, spacing) - 1))
-    near = 2 / 3 - away**2 + away**3 / 2
-    far = np.clip(2 - away, 0, None) ** 3 / 6
-    return sparse.csr_array(np.where(away < 1, near, far).astype(np.float32))
+    at = (first + step * np.arange(count)) / spacing
+    before = np.clip(np.floor(at), 0, _knots(size, spacing) - 4)
+    t = at - before
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (t + t**2 - t**3) + 1, t**3], axis=1) / 6
+    knots = before.astype(np.int32)[:, None] + np.arange(4, dtype=np.int32)
+    ends = np.arange(0, 4 * count + 1, 4, dtype=np.int32)
+    return sparse.csr_array((weights.astype(np.float32).ravel(), knots.ravel(), ends), (count, _knots(size, spacing)))
 
 
 @lru_cache(maxsize=64)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
 from voxmoe import __version__
+from voxmoe.errors import ImageError
 from voxmoe.imaging.namings import naming_for
 from voxmoe.imaging.phantoms.acquisition import acquire
 from voxmoe.imaging.phantoms.brain import Brain, grow_brain
@@ -114,8 +115,12 @@ def draw_subject(profile: Profile, seed: int, index: int, spacing: float = 1.0) 
     """Subject `index` of the cohort that `seed` names, on voxels of `spacing` mm.
 
     The same arguments give the same bytes; another spacing gives the same anatomy and lesions to about a voxel. Raises
-    `MissingPackageError` if the template it is made from is not installed.
+    `MissingPackageError` if the template it is made from is not installed, `ImageError` for voxels below its own 1 mm.
     """
+    if spacing < 1:
+        raise ImageError(
+            f"phantoms are drawn on voxels of 1 mm or more, not {spacing:g} mm; resample the images of 1 mm"
+        )
     parameters = draw_parameters(profile, seed, index)
     brain = grow_brain(parameters.anatomy, pushes(parameters.foci, parameters.anatomy), Raster(spacing))
     cavities = bool(part_labels(profile)[Part.CAVITY])

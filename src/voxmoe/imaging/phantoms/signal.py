@@ -70,15 +70,16 @@ def make_scene(parameters: Parameters, brain: Brain, lesions: Lesions) -> Scene:
     return Scene(brain, tuple(overlays), np.exp(np.clip(brain.depth, 0, None) / np.float32(-14)))
 
 
-def tissue_signal(scene: Scene, contrast: Contrast, rng: Rng) -> Flat:
+def tissue_signal(scene: Scene, contrast: Contrast) -> Flat:
     """The signal of every voxel, white matter being 1."""
     brain = scene.brain
     light = {tissue: np.float32(value) for tissue, value in contrast.brightness.items()}
     image = brain.white + brain.csf * light["csf"]
     image += brain.grey * light["grey"]
     image += brain.deep * light["deep"]
-    texture = brain.voxels.noise(rng, 2.4)
+    rng = np.random.default_rng([contrast.seed, 1])
     angle = rng.uniform(0, 2 * np.pi)
+    texture = brain.voxels.noise(rng, max(2.4, 1.5 * brain.voxels.raster.spacing))
     for overlay in scene.overlays:
         value = light[overlay.tissue]
         if overlay.mottle is not None:

@@ -32,9 +32,9 @@ class Template:
         x, y, z = self.maps["grey"].shape
         return x, y, z
 
-    def at_spacing(self, spacing: float) -> Mapping[str, Field]:
-        """The maps, tissue averaged as voxels of `spacing` mm see it."""
-        return self.maps if spacing <= 1 else _averaged(spacing)
+    def averaged(self, step: int) -> Mapping[str, Field]:
+        """The maps on voxels of `step` mm, of which the first begins with the first of the maps."""
+        return self.maps if step == 1 else _averaged(step)
 
 
 def deep_share(mni: Sequence[Float32[np.ndarray, "..."]], depth: Float32[np.ndarray, "..."]) -> np.ndarray:
@@ -55,10 +55,13 @@ def _read_map(kind: str) -> tuple[Field, Float[np.ndarray, " 3"]]:
 
 
 def _signed_distance(region: Bool[np.ndarray, "X Y Z"]) -> Field:
-    """Distance in voxels from the region's border, positive outside."""
-    outside = ndimage.distance_transform_edt(~region)
-    within = ndimage.distance_transform_edt(region)
-    return (outside - within).astype(np.float32)
+    """Distance in voxels from the border of a region that is left-right symmetric, positive outside.
+
+    The template is symmetric: what is nearest lies in the same half, so one half is measured and mirrored.
+    """
+    half = region[: (len(region) + 1) // 2]
+    distance = (ndimage.distance_transform_edt(~half) - ndimage.distance_transform_edt(half)).astype(np.float32)
+    return np.concatenate([distance, distance[: len(region) // 2][::-1]])
 
 
 def _grid_mni(shape: Shape, origin: Float[np.ndarray, " 3"]) -> list[Float32[np.ndarray, "..."]]:
@@ -98,13 +101,14 @@ def _maps(
 
 
 @lru_cache(maxsize=2)
-def _averaged(spacing: float) -> Mapping[str, Field]:
-    sigma = np.sqrt((spacing**2 - 1) / 12)
-    maps = load_template().maps
-    return {
-        **maps,
-        **{name: np.asfortranarray(ndimage.gaussian_filter(maps[name], sigma)) for name in ("grey", "white")},
-    }
+def _averaged(step: int) -> Mapping[str, Field]:
+    def means(field: Field) -> Float32[np.ndarray, "A B C"]:
+        blocks = np.pad(field, [(0, -size % step) for size in field.shape], mode="edge")
+        x, y, z = (size // step for size in blocks.shape)
+        averaged: np.ndarray = blocks.reshape(x, step, y, step, z, step).mean(axis=(1, 3, 5))
+        return np.asfortranarray(averaged)
+
+    return {name: means(field) for name, field in load_template().maps.items()}
 
 
 def _sites(maps: Mapping[str, Field], origin: Float[np.ndarray, " 3"]) -> dict[str, Float[np.ndarray, "P 3"]]:

@@ -9,16 +9,16 @@ from jaxtyping import Float, Float32
 from scipy import ndimage
 
 from voxmoe.imaging.phantoms.anatomy import Anatomy
-from voxmoe.imaging.phantoms.geometry import Field, Flat, Point, rotation
+from voxmoe.imaging.phantoms.geometry import CHUNK, Field, Flat, Point, rotation
 from voxmoe.imaging.phantoms.noise import lattice_shape, line_places, smooth_noise, upsample
 from voxmoe.imaging.phantoms.template import load_template
-from voxmoe.imaging.phantoms.voxels import Lines, place_of, world_of
+from voxmoe.imaging.phantoms.voxels import Lines, Raster, place_of, world_of
 from voxmoe.imaging.spaces import SRI24
 
 _CENTRE_MNI = np.array([0.0, -18.0, 5.0])
 _ELASTIC_SPACING = 12.0
-_CHUNK = 1 << 15
-"""Few enough voxels that all that is computed of them stays in the cache."""
+COARSE = 3
+"""Places between those of the coarse coordinates, in mm."""
 
 
 @dataclass(frozen=True)
@@ -99,29 +99,37 @@ class Warp:
             out.append(moved)
         return out
 
+    @cached_property
+    def coarse(self) -> list[Field]:
+        """The template voxel at every `COARSE`-th place of the whole grid."""
+        return self.coordinates(Raster().lines(Raster().whole, COARSE))
+
     def places(self, points_mni: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P 3"]:
-        """Where template points come to lie: the inverse of `coordinates`, by iteration."""
+        """Where template points come to lie: the inverse of the coordinates, by iteration, to a fraction of a mm."""
         target = (points_mni - load_template().origin_mni).T
         back = np.linalg.inv(self._matrix[:3, :3])
         places = back @ (target - self._matrix[:3, 3:])
-        for _ in range(3):
-            before = self._matrix[:3, :3] @ np.stack(self._before_pushes(list(places))) + self._matrix[:3, 3:]
-            knots = places / _ELASTIC_SPACING + 1
-            moved = [ndimage.map_coordinates(lattice, knots, order=3, prefilter=False) for lattice in self._lattices]
-            places = places - back @ (before + np.stack(moved) - target)
+        for _ in range(4):
+            found = [ndimage.map_coordinates(axis, places / COARSE, order=1, mode="nearest") for axis in self.coarse]
+            places = places - back @ (np.stack(found) - target)
         return np.asarray(places.T)
 
 
-def sample(maps: Sequence[Field], coordinates: Sequence[Flat]) -> list[Flat]:
-    """Linear interpolation of maps of one shape, in Fortran order; clamped at the borders."""
+def sample(maps: Sequence[Field], coordinates: Sequence[Flat], step: int = 1) -> list[Flat]:
+    """Linear interpolation of maps of one shape, in Fortran order; clamped at the borders.
+
+    The maps' voxels are averages of `step` x `step` x `step` of those that the coordinates count.
+    """
+    offset = np.float32(0.5 - 0.5 * step)
     sizes = maps[0].shape
     along_y, along_z = sizes[0], sizes[0] * sizes[1]
     count = len(coordinates[0])
     out = [np.empty(count, dtype=np.float32) for _ in maps]
-    for begin in range(0, count, _CHUNK):
-        part = slice(begin, begin + _CHUNK)
+    for begin in range(0, count, CHUNK):
+        part = slice(begin, begin + CHUNK)
         clamped = [
-            np.clip(axis[part], 0, np.float32(size - 1.001)) for axis, size in zip(coordinates, sizes, strict=True)
+            np.clip((axis[part] + offset) / np.float32(step), 0, np.float32(size - 1.001))
+            for axis, size in zip(coordinates, sizes, strict=True)
         ]
         floors = [axis.astype(np.int64) for axis in clamped]
         x, y, z = (axis - floor.astype(np.float32) for axis, floor in zip(clamped, floors, strict=True))
