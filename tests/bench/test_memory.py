@@ -57,17 +57,32 @@ def test_a_layer_saves_what_the_arithmetic_says(
         keeping = saved(lambda: model.base_model(inputs_embeds=embeds, use_cache=False))  # noqa: B023
         totals.append(saved.total)
         del keeping
-    decoder = Decoder(hidden, inner, 1, heads, hidden // heads * kv_heads, fused)
+    decoder = Decoder(hidden, inner, 1, heads, hidden // heads * kv_heads, fused, parameters=0)
     assert totals[1] - totals[0] == 4 * 24 * decoder.saved_floats(rank)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 2 * decoder.adapter_floats(rank)
 
 
 def test_arithmetic_at_the_size_of_phi_3() -> None:
-    ours, theirs = arithmetic(256), arithmetic(4 * 256)
+    ours, theirs = arithmetic(256, 1000), arithmetic(4 * 256, 10)
     assert (ours["sequence"], theirs["sequence"]) == (1 + 256 + 59, 1 + 1024 + 59)
     assert ours["kv_cache_bytes"] == 316 * 32 * 2 * 3072 * 2
     assert ours["saved_bytes"] / theirs["saved_bytes"] == pytest.approx(316 / 1084)
     assert ours["saved_bytes"] == 32 * ours["saved_bytes_a_layer"]
     assert PHI3.saved_floats(16) == 14 * 3072 + 5 * 8192 + 4 * 16 + 32 + 2
+    assert ours["fixed_bytes"] - theirs["fixed_bytes"] == 12 * 990
+    assert theirs["fixed_bytes"] == 2 * PHI3.parameters + 12 * (10 + 25_165_824)
+
+
+def test_sizes_are_those_of_phi_3_mini() -> None:
+    config = Phi3Config()  # whose defaults are Phi-3-Mini's
+    assert (config.hidden_size, config.intermediate_size) == (PHI3.hidden, PHI3.inner)
+    assert (config.num_hidden_layers, config.num_attention_heads) == (PHI3.layers, PHI3.heads)
+    with torch.device("meta"):
+        model = Phi3ForCausalLM(config)
+        assert sum(p.numel() for p in model.parameters()) == PHI3.parameters
+        model.requires_grad_(False)
+        add_lora(model, LoraSettings(rank=16))
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == PHI3.adapter_floats(16)
 
 
 def test_saved_bytes_count_each_memory_once_and_nothing_that_stands() -> None:
@@ -88,22 +103,21 @@ def test_the_peak_is_the_most_that_is_held_at_a_time() -> None:
     assert step.peak_of([]) == 0
 
 
-@pytest.mark.parametrize(
-    ("system", "tokens"), [("mpllm", 256), ("llava-med", 1024), ("m3d", 1024), ("med3dvlm", 1024), ("radfm", 128)]
-)
+@pytest.mark.parametrize(("system", "tokens"), [("llava-med", 1024), ("m3d", 1024), ("med3dvlm", 1024), ("radfm", 128)])
 def test_image_tokens_of_the_published_sizes(system: str, tokens: int, work: Work) -> None:
     connector, vision = step.PARTS[system]
     with torch.device("meta"):
         given = step.make_batch(replace(work, system=system))
         names = given.keys() & {"tokens", "cls", "present", "low"}
         features = VisionFeatures(**{name: given[name] for name in names})
-        fused = make_connector(connector, 4, vision, 48)(features, torch.empty(1, 48))
+        fused = make_connector(connector, 4, vision, 48)(features)
     assert fused.tokens.shape == (1, tokens, 48)
 
 
 @pytest.mark.parametrize("system", ["mpllm", "med3dvlm"])
 def test_a_step_is_measured(system: str, work: Work) -> None:
     found = step.measure(replace(work, system=system))
+    assert found["image_tokens"] == {"mpllm": 256, "med3dvlm": 1024}[system]
     assert 0 < found["saved_bytes"] < found["step_bytes"]
     assert found["seconds"] > 0
     frozen = 2 * 300 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32

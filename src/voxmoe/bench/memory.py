@@ -53,6 +53,7 @@ class Decoder:
     """Of the keys (or values) of all heads."""
     fused: bool
     """Whether query, key and value, and gate and up, are one linear map each."""
+    parameters: int
 
     def saved_floats(self, rank: int) -> int:
         """Numbers that autograd keeps of one token in one layer, with LoRA and its dropout on every linear map.
@@ -65,12 +66,17 @@ class Decoder:
             return 11 * self.hidden + 3 * self.kv_width + 5 * self.inner + 4 * rank + self.heads + 2
         return 16 * self.hidden + 2 * self.kv_width + 5 * self.inner + 7 * rank + self.heads + 2
 
+    def adapter_floats(self, rank: int) -> int:
+        """Numbers of the adapters on every linear map of every layer: in and out of each, times their rank."""
+        ends = (6 if self.fused else 9) * self.hidden + 2 * self.kv_width + 3 * self.inner
+        return self.layers * rank * ends
+
     def cached_floats(self) -> int:
         """Keys and values of one token in all layers."""
         return 2 * self.layers * self.kv_width
 
 
-PHI3 = Decoder(hidden=3072, inner=8192, layers=32, heads=32, kv_width=3072, fused=True)
+PHI3 = Decoder(hidden=3072, inner=8192, layers=32, heads=32, kv_width=3072, fused=True, parameters=3_821_079_552)
 RANK = 16
 
 
@@ -110,12 +116,15 @@ def _measure(work: Work) -> dict[str, Any]:
     return found
 
 
-def arithmetic(image_tokens: int, decoder: Decoder = PHI3) -> dict[str, Any]:
-    """Tokens of a sequence and what they cost in the language model, at 2 bytes a number (bf16)."""
+def arithmetic(image_tokens: int, connector_parameters: int, decoder: Decoder = PHI3) -> dict[str, Any]:
+    """Tokens of a sequence and what they cost in the language model, at 2 bytes a number (bf16); and what stands
+    between steps: the language model at 2 bytes a number, what learns at 12 (fp32 and two numbers of Adam's)."""
     sequence = 1 + image_tokens + QUESTION + ANSWER
     layer = 2 * sequence * decoder.saved_floats(RANK)
     return {
         "image_tokens": image_tokens,
+        "connector_parameters": connector_parameters,
+        "fixed_bytes": 2 * decoder.parameters + 12 * (connector_parameters + decoder.adapter_floats(RANK)),
         "sequence": sequence,
         "saved_bytes_a_layer": layer,
         "saved_bytes": layer * decoder.layers,
@@ -184,8 +193,8 @@ def bench_memory(
         "answer_tokens": ANSWER,
         "by_case": by_case,
         "phi3": {
-            system: arithmetic(found["image_tokens"])
-            | {name: found[name] for name in ("connector_parameters", "encoder_parameters")}
+            system: arithmetic(found["image_tokens"], found["connector_parameters"])
+            | {"encoder_parameters": found["encoder_parameters"]}
             for system, found in next(iter(by_case.values())).items()
         },
     }

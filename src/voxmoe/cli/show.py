@@ -342,9 +342,8 @@ def _memory(result: dict[str, Any]) -> None:
         f"({low:.1f} to {high:.1f}); in MB, and in brackets the share of it that mpLLM needs ({result['data']})"
     )
     for case, systems in result["by_case"].items():
-        table = Table(box=None, pad_edge=False, title=f"\n{case}", title_justify="left")
-        for column in ("system", "image tokens", "a step adds", "saved for backward", "stands", "in all", "s a step"):
-            table.add_column(column, justify="left" if column == "system" else "right")
+        names = ["image tokens", "a step adds", "saved for backward", "stands", "in all", "s a step"]
+        table = _columns(case, names)
         for system, found in systems.items():
             shared = [
                 f"{found[f'{what}_bytes'] / 1e6:,.0f} ({found[f'mpllm_share_of_{what}']:.0%})"
@@ -354,25 +353,13 @@ def _memory(result: dict[str, Any]) -> None:
             seconds = f"{found['seconds']:.1f}"
             table.add_row(system, str(found["image_tokens"]), *shared[:2], stands, shared[2], seconds)
         out.print(table)
-    table = Table(box=None, pad_edge=False, title="\nat Phi-3-Mini's size, computed, bf16", title_justify="left")
-    for column in ("system", "tokens a sequence", "saved a layer", "saved in all", "key-value cache", "connector"):
-        table.add_column(column, justify="left" if column == "system" else "right")
+    names = ["tokens a sequence", "saved a layer", "in all layers", "key-value cache", "stands", "connector"]
+    table = _columns("at Phi-3-Mini's size, computed: a sample and what stands, bf16", names)
     for system, found in result["phi3"].items():
-        sizes = [f"{found[name] / 1e6:,.0f} MB" for name in ("saved_bytes_a_layer", "saved_bytes", "kv_cache_bytes")]
-        connector = f"{found['connector_parameters'] / 1e6:.1f} M"
-        table.add_row(system, str(found["sequence"]), *sizes, connector)
+        bytes_of = ("saved_bytes_a_layer", "saved_bytes", "kv_cache_bytes", "fixed_bytes")
+        sizes = [f"{found[name] / 1e6:,.0f} MB" for name in bytes_of]
+        table.add_row(system, str(found["sequence"]), *sizes, f"{found['connector_parameters'] / 1e6:.1f} M")
     out.print(table)
-    if result["cases"] <= _FEW_CASES:
-        for name, case in result["by_case"].items():
-            out.print(
-                f"  {name}: {case['ratio']:.1f} ({1000 * case['ours_s']:.1f} ms against "
-                f"{1000 * case['reference_s']:.1f} ms)"
-            )
-    if saved := result.get("saved_activations"):
-        out.print(
-            f"  kept for the backward pass: {saved['ours_mb']:.1f} MB against {saved['reference_mb']:.1f} MB "
-            f"({saved['ours_mb'] / saved['reference_mb']:.1%})"
-        )
 
 
 def info(found: dict[str, Any]) -> None:
