@@ -41,6 +41,10 @@ class QuestionError(VoxmoeError):
     """A question cannot be asked as it stands."""
 
 
+class EndpointError(VoxmoeError):
+    """A language model's endpoint cannot be reached, refuses, or answers with something else."""
+
+
 class BenchError(VoxmoeError):
     """A benchmark is unknown, or the two things that it compares do not agree."""
 

@@ -5,7 +5,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from voxmoe.files import write_json
+from voxmoe.files import sha256, write_json
+from voxmoe.vqa.grammar import GRAMMAR
+from voxmoe.vqa.wordings import QUESTION_TYPES
+from voxmoe.vqa.wordings_file import Entry, write_wordings
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -67,8 +70,16 @@ def test_audit_says_its_exit_codes(voxmoe: Run) -> None:
 def test_build_writes_the_card(voxmoe: Run, cohort: Path, tmp_path: Path) -> None:
     one = sorted(path for path in cohort.iterdir() if path.is_dir())[0]
     shutil.copytree(one, tmp_path / "cohort" / one.name)
-    code, _, _ = voxmoe("build", tmp_path / "cohort", tmp_path / "out", "--jobs", "1")
+    bank = tmp_path / "bank.jsonl"
+    told = (
+        (kind, tasks, GRAMMAR.bank(kind, tasks).wording(n, n)) for kind, tasks in QUESTION_TYPES for n in range(1, 5)
+    )
+    write_wordings(bank, (Entry(kind=k, tasks=t, question=one.question, answer=one.answer) for k, t, one in told))
+    drawn = ("--wordings", bank, "--type-weights", "paper")
+    code, _, _ = voxmoe("build", tmp_path / "cohort", tmp_path / "out", "--jobs", "1", *drawn)
     assert code == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["wordings"], manifest["type_weights"]["name"]) == (f"sha256:{sha256(bank)}", "paper")
     assert "24 questions" in (tmp_path / "out" / "README.md").read_text()
     described = json.loads((tmp_path / "out" / "croissant.json").read_text())
     assert [file["@id"] for file in described["distribution"]] == ["data/train.parquet", "parquet-files"]

@@ -10,6 +10,7 @@ import yaml
 
 from voxmoe.vqa.card import dataset_card, write_card
 from voxmoe.vqa.dataset import SPLITS, Dataset, open_dataset
+from voxmoe.vqa.grammar import GRAMMAR
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,10 @@ def test_the_figures_are_those_of_the_dataset(published: Dataset) -> None:
     assert "Not for clinical use" in card
     assert "protocol `paper-v2`, region atlas `desikan-killiany`, labels of `gli-2024`" in card
     assert "could not be used" not in card
+    assert f"VoxMoE's own grammar (edition {GRAMMAR.source.removeprefix('grammar:')})" in card
+    assert "question types by the weights `uniform`" in card
+    from_file = dataset_card(Dataset(published.root, {**published.manifest, "wordings": "sha256:ab"}))
+    assert "wordings from a file, meta/wordings.jsonl" in from_file
     left_out = Dataset(published.root, {**published.manifest, "skipped": 2})
     assert "2 could not be used (meta/skipped.json)" in dataset_card(left_out)
 

@@ -18,9 +18,13 @@ from voxmoe.vocabulary import Kind, Modality, Task
 from voxmoe.vqa.dataset import SPLITS, Dataset, build_dataset, open_dataset, split_patients
 from voxmoe.vqa.encoding import encode
 from voxmoe.vqa.findings import to_json
+from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.measure import measure
 from voxmoe.vqa.protocol import PAPER_V2
-from voxmoe.vqa.wordings import Bank
+from voxmoe.vqa.sampling import draw_questions, rebuild
+from voxmoe.vqa.type_weights import PAPER, TypeWeights
+from voxmoe.vqa.wordings import QUESTION_TYPES
+from voxmoe.vqa.wordings_file import Entry, write_wordings
 
 STUDIES = [f"BraTS-GLI-0000{patient}-{visit}" for patient, visit in ((1, 100), (1, 101), (2, 100), (3, 100), (4, 100))]
 NAMES = {label.key: label.name for label in profile_named("gli").labels}
@@ -132,17 +136,75 @@ def test_datasets_reads_it(built: Dataset, tmp_path: Path) -> None:
         assert loaded[split].to_list() == built.rows(split)
 
 
-def test_every_row_is_rebuilt_from_its_draw(built: Dataset) -> None:
-    for row in all_rows(built):
-        tasks = tuple(Task(task) for task in row["tasks"])
-        wording = Bank(Kind(row["kind"]), tasks).wording(row["draw"]["question"], row["draw"]["answer"])
-        terms = {"label": NAMES[row["label"]], **{task: row[task] for task in ("volume", "shape", "spread")}}
-        *most, last = row["region"] or [""]
-        terms["regions"] = f"{', '.join(most)} and {last}" if most else last
-        assert row["question"] == wording.question.format(**terms)
-        assert row["answer"] == wording.answer.format(**terms)
-        assert (row["topic"], row["label_name"]) == (wording.topic, NAMES[row["label"]])
-        assert row["draw"]["seed"] == 0
+def check_rebuilt(dataset: Dataset) -> None:
+    """Every row's texts, bit for bit, from its record; and the draws themselves from the seed."""
+    findings, wordings = dataset.findings, dataset.wordings
+    weights = TypeWeights.model_validate(dataset.manifest["type_weights"])
+    profile = profile_named(dataset.manifest["profiles"][0])
+    for row in all_rows(dataset):
+        question = rebuild(row, findings[row["study"]], wordings)
+        assert (question.text, question.answer, question.topic) == (row["question"], row["answer"], row["topic"])
+        assert row["label_name"] == NAMES[row["label"]]
+        assert row["draw"]["seed"] == dataset.manifest["seed"]
+        assert row["draw"]["source"] == dataset.manifest["wordings"]
+        draws = list(draw_questions(row["study"], profile, row["draw"]["seed"], wordings, weights))
+        assert question.draw == draws[int(row["id"].split("#")[1])]
+
+
+def test_every_row_is_rebuilt_from_its_record(built: Dataset) -> None:
+    check_rebuilt(built)
+    assert built.wordings is GRAMMAR
+    assert built.manifest["wordings"] == GRAMMAR.source
+
+
+def test_a_row_of_another_source_is_not_rebuilt(built: Dataset) -> None:
+    row = all_rows(built)[0]
+    other = {**row, "draw": {**row["draw"], "source": "grammar:0"}}
+    with pytest.raises(DatasetError, match=f"{row['id']}: was drawn from grammar:0, not from {GRAMMAR.source}"):
+        rebuild(other, built.findings[row["study"]])
+
+
+def write_bank(path: Path, count: int, leave_out: int = 0) -> str:
+    """A file of wordings with so many of every type, but for the last ones."""
+    entries = [
+        Entry(kind=kind, tasks=tasks, question=wording.question, answer=wording.answer)
+        for kind, tasks in QUESTION_TYPES[: len(QUESTION_TYPES) - leave_out]
+        for wording in (GRAMMAR.bank(kind, tasks).wording(number, number) for number in range(1, count + 1))
+    ]
+    return write_wordings(path, entries)
+
+
+def test_a_file_of_wordings_in_place_of_the_grammar(cohort: Path, built: Dataset, tmp_path: Path) -> None:
+    bank = tmp_path / "bank.jsonl"
+    source = write_bank(bank, 6)
+    build_dataset(cohort, tmp_path / "out", PAPER_V2, wordings=bank, type_weights=PAPER)
+    opened = open_dataset(tmp_path / "out")
+    assert opened.manifest["wordings"] == source
+    assert TypeWeights.model_validate(opened.manifest["type_weights"]) == PAPER
+    first = content(opened.root)
+    assert (opened.root / "meta" / "wordings.jsonl").read_bytes() == bank.read_bytes()
+    bank.unlink()
+    check_rebuilt(opened)
+    assert all(row["topic"] is None for row in all_rows(opened))
+    for study in STUDIES:
+        own = [row for row in all_rows(opened) if row["study"] == study]
+        assert len({row["question"] for row in own}) == 24
+    build_dataset(cohort, tmp_path / "out", PAPER_V2)
+    assert content(tmp_path / "out") == content(built.root), "nothing is left of the file"
+    write_bank(bank, 6)
+    build_dataset(cohort, tmp_path / "out", PAPER_V2, wordings=bank, type_weights=PAPER, jobs=2)
+    assert content(tmp_path / "out") == first
+
+
+def test_a_file_with_too_few_wordings(cohort: Path, tmp_path: Path) -> None:
+    bank = tmp_path / "bank.jsonl"
+    write_bank(bank, 3)
+    with pytest.raises(DatasetError, match="3 wordings of in-scope volume, but a study of 4 labels may need 4"):
+        build_dataset(cohort, tmp_path / "out", PAPER_V2, wordings=bank)
+    write_bank(bank, 4, leave_out=1)
+    with pytest.raises(DatasetError, match=r"bank\.jsonl: has no wording of out-of-scope"):
+        build_dataset(cohort, tmp_path / "out", PAPER_V2, wordings=bank)
+    assert not (tmp_path / "out").exists()
 
 
 def test_answers_and_targets_say_the_same(built: Dataset) -> None:
@@ -183,6 +245,7 @@ def test_the_manifest(built: Dataset) -> None:
     assert (manifest["studies"], manifest["skipped"], manifest["seed"]) == (5, 3, 0)
     assert (manifest["profiles"], manifest["atlas"]) == (["gli-2024"], ["desikan-killiany"])
     assert manifest["protocol"] == PAPER_V2.model_dump()
+    assert (manifest["wordings"], manifest["type_weights"]["name"]) == (GRAMMAR.source, "uniform")
     assert manifest["questions"] == {split: len(built.rows(split)) for split in SPLITS}
     assert built.label_values == {"NETC": [1], "SNFH": [2], "ET": [3], "RC": [4]}
 

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_dataset import content, write_study
+from test_dataset import content, write_bank, write_study
 
 from voxmoe.errors import DatasetError
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.imaging.volume import Volume, write_volume
 from voxmoe.vqa import records
 from voxmoe.vqa.dataset import build_dataset, open_dataset
+from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.protocol import CODE_V3, PAPER_V2
+from voxmoe.vqa.type_weights import PAPER
 
 STUDIES = [f"BraTS-GLI-0000{number}-100" for number in range(1, 7)]
 SCRIPT = """
@@ -171,6 +173,11 @@ def test_another_question_or_another_file_is_worked_on_anew(cohort: Path, tmp_pa
     interrupted()
     assert again(profile="gli-2024") == STUDIES
     interrupted()
+    assert again(type_weights=PAPER) == STUDIES
+    interrupted()
+    write_bank(tmp_path / "bank.jsonl", 4)
+    assert again(wordings=tmp_path / "bank.jsonl") == STUDIES
+    interrupted()
     write_study(own, STUDIES[1], seed=77)
     assert again() == [STUDIES[1], *STUDIES[3:]]
     interrupted()
@@ -220,7 +227,7 @@ def test_no_manifest_stands_over_half_a_rebuild(cohort: Path, tmp_path: Path, mo
 
 def test_a_record_comes_back_as_it_was(cohort: Path, tmp_path: Path) -> None:
     files = StudyFiles(STUDIES[0], "patient", {}, cohort / STUDIES[0] / f"{STUDIES[0]}-seg.nii.gz")
-    terms = records.Terms(cohort, None, PAPER_V2, "default", 0)
+    terms = records.Terms(cohort, None, PAPER_V2, "default", 0, GRAMMAR.source)
     kept = records.KeptRecords(tmp_path / "work", [files], terms)
     record = records.StudyRecord(files.id, "p", [{"x": [1, 2.5, None, "é"]}], {"volume": 0.1 + 0.2}, {"mask": "ab"})
     kept.put(record)

@@ -8,7 +8,9 @@ from voxmoe import __version__
 from voxmoe.files import home
 from voxmoe.imaging.parcellations import DEFAULT, LPBA40, PARCELLATIONS
 from voxmoe.vocabulary import CLASSES, PROFILES, Modality
+from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.protocol import PROTOCOLS
+from voxmoe.vqa.type_weights import TYPE_WEIGHTS
 
 _PACKAGES = ("torch", "transformers", "peft", "nibabel", "numpy", "scipy", "scikit-image", "connected-components-3d")
 
@@ -39,6 +41,8 @@ def facts() -> dict[str, Any]:
             for profile in PROFILES
         },
         "protocols": {name: protocol.model_dump() for name, protocol in PROTOCOLS.items()},
+        "type_weights": {name: weights.model_dump(mode="json") for name, weights in TYPE_WEIGHTS.items()},
+        "grammar": GRAMMAR.source,
         "tasks": {str(task): list(classes) for task, classes in CLASSES.items()},
         "atlases": {
             **{name: parcellation.licence for name, parcellation in PARCELLATIONS.items()},

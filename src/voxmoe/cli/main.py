@@ -97,6 +97,12 @@ def build(
     protocol: ProtocolOption = "paper-v2",
     atlas: AtlasOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of questions and splits.")] = 0,
+    wordings: Annotated[
+        Path | None, typer.Option(help="A file that `wordings` wrote, to draw from instead of the grammar.")
+    ] = None,
+    type_weights: Annotated[
+        str, typer.Option(help="How often each question type is drawn: uniform, paper or a YAML file.")
+    ] = "uniform",
     jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
     cluster: Annotated[
         str | None, typer.Option(help="A Dask scheduler's address; its workers do what --jobs would do here.")
@@ -114,6 +120,7 @@ def build(
     from voxmoe.vqa.card import write_card
     from voxmoe.vqa.dataset import build_dataset, open_dataset
     from voxmoe.vqa.protocol import protocol_named
+    from voxmoe.vqa.type_weights import type_weights_named
 
     with show.Progress() as progress:
         report = build_dataset(
@@ -123,6 +130,8 @@ def build(
             profile=profile,
             atlas=atlas,
             seed=seed,
+            wordings=wordings,
+            type_weights=type_weights_named(type_weights),
             jobs=jobs,
             cluster=cluster,
             strict=strict,
@@ -150,6 +159,52 @@ def export(
     with show.Progress() as progress:
         export_dataset(open_dataset(dataset), out, form, progress.of("exporting"))
     show.note(f"{form} in {out}")
+
+
+@app.command()
+def wordings(
+    out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="File to write, for `build --wordings`.")],
+    endpoint: Annotated[str, typer.Option(help="An OpenAI-compatible API, e.g. http://localhost:8000/v1.")],
+    model: Annotated[str, typer.Option(help="The model's name there.")],
+    partial_model: Annotated[
+        str | None, typer.Option(help="Another for what is partially out of scope, as in the paper.")
+    ] = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="Requests for each of the 15 types.")] = 40,
+    partial_repetitions: Annotated[int, typer.Option(min=1, help="The same, partially out of scope.")] = 10,
+    out_of_scope_repetitions: Annotated[int, typer.Option(min=1, help="Requests out of scope.")] = 10,
+    temperature: Annotated[float, typer.Option(min=0, max=2)] = 1.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1)] = 1.0,
+    parallel: Annotated[int, typer.Option(min=1, help="Requests under way at a time.")] = 4,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for a reply.")] = 600.0,
+    json: Json = False,
+) -> None:
+    """Have a language model word the questions, by the paper's prompts; the defaults are the paper's.
+
+    The key is read from the environment variable OPENAI_API_KEY. Replies are kept in OUT.jsonl.replies: a run that was
+    interrupted goes on, and nothing is asked twice. Exit code 1 if a question type has no wording.
+    """
+    from dataclasses import asdict
+
+    from voxmoe.cli import show
+    from voxmoe.vqa.endpoint import Endpoint
+    from voxmoe.vqa.rewording import RewordingSettings, reword
+
+    settings = RewordingSettings(
+        model=model,
+        partial_model=partial_model,
+        repetitions=repetitions,
+        partial_repetitions=partial_repetitions,
+        out_of_scope_repetitions=out_of_scope_repetitions,
+        temperature=temperature,
+        top_p=top_p,
+    )
+    with show.Progress() as progress:
+        report = reword(
+            out, settings, Endpoint(endpoint, timeout), parallel=parallel, progress=progress.of("asking for wordings")
+        )
+    show.result({**asdict(report), "out": str(out)}, show.wordings, json)
+    if not all(report.kept.values()):
+        raise typer.Exit(SKIPPED)
 
 
 @app.command()

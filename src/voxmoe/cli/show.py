@@ -173,6 +173,22 @@ def build(report: dict[str, Any]) -> None:
             out.print(f"  {study}: {reason}")
 
 
+def wordings(report: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("question type", "kept", "rejected"):
+        table.add_column(column, justify="left" if column == "question type" else "right")
+    table.add_column("why")
+    for name, kept in report["kept"].items():
+        reasons = report["rejected"].get(name, {})
+        why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        table.add_row(name, f"{kept:,}", f"{sum(reasons.values()):,}", why)
+    out.print(table)
+    out.print(
+        f"{sum(report['kept'].values()):,} wordings from {report['requests']:,} replies ({report['cached']:,} of them "
+        f"kept from before, {report['empty_replies']:,} without any) in {report['out']}"
+    )
+
+
 def _share(count: int, whole: int) -> str:
     return f"{count:,} ({100 * count / whole:.1f} %)"
 
@@ -377,6 +393,7 @@ def info(found: dict[str, Any]) -> None:
         table.add_row(name, ", ".join(profile["aliases"]), labels, profile["summary"])
     out.print(table)
     out.print("\nprotocols   " + ", ".join(found["protocols"]))
+    out.print(f"type weights   {', '.join(found['type_weights'])}   wordings   {found['grammar']}")
     for task, classes in found["tasks"].items():
         out.print(f"{task:<12} {', '.join(classes)}")
     out.print(f"\natlases (default {found['default_atlas']})")

@@ -15,12 +15,12 @@ from jaxtyping import Bool, Float
 from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.inference import BATCH, load
 from voxmoe.evaluation.provenance import model_record, versions
-from voxmoe.evaluation.seed_prompts import template_prompts
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.model.experts import ExpertSettings
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.vqa.dataset import open_dataset
+from voxmoe.vqa.seeds import template_prompts
 from voxmoe.vqa.statistics import type_name
 
 VERSION = 1

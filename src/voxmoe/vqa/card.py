@@ -21,14 +21,14 @@ _COLUMNS = {
     "id": "the study's name and the question's number",
     "study, patient": "which examination, and whose; the split is by patient",
     "label, label_name": "the label that is asked about: its key in the release, its name in the question",
-    "kind, topic": "whether it can be answered from the images; if not, what it is about",
+    "kind, topic": "whether it can be answered from the images; what the rest is about, if known",
     "tasks": "which of volume, region, shape and spread are asked",
     "question, answer": "the text",
     "volume, region, shape, spread": 'the answer in categories; "not asked" (an empty list of regions) where not asked',
     "targets": "the same as class numbers, 0 for not asked; region as zeros and ones",
     "images, mask": "paths of the source files below the folder of the cohort, null where there is none; `FILE#2` is "
     "channel 2 (from 0) of a 4D file",
-    "draw": "seed and numbers of the wording, from which the row can be rebuilt",
+    "draw": "seed, source of the wordings and numbers of the wording, from which the row can be rebuilt",
 }
 
 
@@ -93,6 +93,13 @@ def _rules(manifest: dict[str, Any]) -> str:
     return "\n".join([f"- protocol: {', '.join(rules)}", *atlases])
 
 
+def _wordings(source: str) -> str:
+    kind, _, digest = source.partition(":")
+    if kind == "grammar":
+        return f"wordings of VoxMoE's own grammar (edition {digest})"
+    return "wordings from a file, meta/wordings.jsonl"
+
+
 def dataset_card(dataset: Dataset, embedded: bool = False) -> str:
     """The text of README.md: YAML front matter, then what is in the dataset and how it was made.
 
@@ -145,9 +152,10 @@ In percent of all questions; several regions can be named at once.
 ## How it was made
 
 `voxmoe build` {manifest["voxmoe"]}, seed {manifest["seed"]}, protocol `{manifest["protocol"]["name"]}`, region atlas \
-{atlases}, labels of {profiles}. {manifest["studies"]:,} studies were used{left_out}. Splits are by patient. The same \
-cohort, protocol and seed give the same files. meta/studies.json holds each study's findings and the sha256 of its \
-files; `voxmoe stats` prints these figures beside the paper's, `voxmoe audit` looks for leakage.
+{atlases}, labels of {profiles}, {_wordings(manifest["wordings"])}, question types by the weights \
+`{manifest["type_weights"]["name"]}`. {manifest["studies"]:,} studies were used{left_out}. Splits are by patient. The \
+same cohort, protocol, wordings, weights and seed give the same files. meta/studies.json holds each study's findings \
+and the sha256 of its files; `voxmoe stats` prints these figures beside the paper's, `voxmoe audit` looks for leakage.
 
 ## Licence
 

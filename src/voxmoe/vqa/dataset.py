@@ -3,6 +3,7 @@
 OUT/data/{train,validation,test}.parquet   one row a question; `datasets.load_dataset(OUT)` reads it
 OUT/meta/studies.json                      findings, file hashes and split of each study
 OUT/meta/skipped.json                      studies that could not be used, and why
+OUT/meta/wordings.jsonl                    the wordings that were drawn from, unless they are the grammar's
 OUT/manifest.json                          versions, seed, protocol, profile, counts; written last
 OUT/work/STUDY.json                        what is done already, while a build runs or after it was interrupted
 """
@@ -21,19 +22,24 @@ import pyarrow.parquet as pq
 
 from voxmoe import __version__
 from voxmoe.errors import DatasetError
-from voxmoe.files import atomic_path, write_json
+from voxmoe.files import atomic_path, write_bytes, write_json
 from voxmoe.imaging.layouts import find_studies
 from voxmoe.imaging.places import place_at
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.protocol import Protocol
 from voxmoe.vqa.records import KeptRecords, StudyRecord, Terms, study_record
+from voxmoe.vqa.sampling import check_enough
+from voxmoe.vqa.type_weights import UNIFORM, TypeWeights
+from voxmoe.vqa.wordings import Wordings
+from voxmoe.vqa.wordings_file import open_wordings
 from voxmoe.vqa.workers import results
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT = 0.1
 """Share of patients in each of validation and test."""
 
+_WORDINGS = Path("meta", "wordings.jsonl")
 _TARGETS = pa.struct(
     [
         ("volume", pa.int8()),
@@ -64,7 +70,9 @@ SCHEMA = pa.schema(
         ("mask", pa.string()),
         (
             "draw",
-            pa.struct([("seed", pa.int64()), ("question", pa.int64()), ("answer", pa.int64())]),
+            pa.struct(
+                [("seed", pa.int64()), ("source", pa.string()), ("question", pa.int64()), ("answer", pa.int64())]
+            ),
         ),
     ]
 )
@@ -147,13 +155,21 @@ def _label_values(used: list[StudyRecord]) -> dict[str, dict[str, list[int]]]:
     return found
 
 
-def _write_dataset(
-    out: Path, cohort: Path, protocol: Protocol, seed: int, used: list[StudyRecord], skipped: dict[str, str]
-) -> dict[str, int]:
+def _keep_wordings(out: Path, wordings: Path | None) -> None:
+    """Rows that were drawn from a file can be rebuilt from the dataset alone."""
+    copy = out / _WORDINGS
+    if wordings is None:
+        copy.unlink(missing_ok=True)
+    else:
+        write_bytes(copy, wordings.read_bytes())
+
+
+def _write_dataset(out: Path, terms: Terms, used: list[StudyRecord], skipped: dict[str, str]) -> dict[str, int]:
     """Everything below `out`, the manifest last; returns the questions in each split."""
     labels = _label_values(used)
     (out / "manifest.json").unlink(missing_ok=True)  # of an earlier build: what lies here now is not whole
-    splits = split_patients([record.patient for record in used], seed)
+    _keep_wordings(out, terms.wordings)
+    splits = split_patients([record.patient for record in used], terms.seed)
     counts = Counter[str]()
     for split in SPLITS:
         rows = [row for record in used if splits[record.patient] == split for row in record.rows]
@@ -177,12 +193,14 @@ def _write_dataset(
         out / "manifest.json",
         {
             "voxmoe": __version__,
-            "images": str(cohort),
+            "images": str(terms.root),
             "profiles": sorted(labels),
             "labels": labels,
-            "protocol": protocol.model_dump(),
+            "protocol": terms.protocol.model_dump(),
             "atlas": sorted({str(record.findings["atlas"]["name"]) for record in used if record.findings}),
-            "seed": seed,
+            "seed": terms.seed,
+            "wordings": terms.source,
+            "type_weights": terms.type_weights.model_dump(mode="json"),
             "studies": len(used),
             "skipped": len(skipped),
             "questions": dict(counts),
@@ -199,6 +217,8 @@ def build_dataset(
     profile: str | None = None,
     atlas: str | None = None,
     seed: int = 0,
+    wordings: Path | None = None,
+    type_weights: TypeWeights = UNIFORM,
     jobs: int = 1,
     cluster: str | None = None,
     strict: bool = False,
@@ -206,17 +226,22 @@ def build_dataset(
 ) -> BuildReport:
     """Build the dataset of all segmented studies of a cohort folder, by `jobs` processes or on a Dask `cluster`.
 
+    Questions are worded by the grammar, or by a file of `wordings`; `type_weights` say how often each type is drawn.
     A study that cannot be used is left out and listed; with `strict` it is a `DatasetError`. Raises `StudyError` if
     there is no study at all and `DatasetError` if none can be used. The same cohort, protocol and seed give the same
     bytes, whoever did the work and however often it was interrupted: what was measured before is not measured again.
     """
     cohort = cohort.resolve()
     atlas = atlas or protocol.atlas
-    terms = Terms(cohort, profile, protocol, str(Path(atlas).resolve()) if Path(atlas).is_file() else atlas, seed)
+    atlas = str(Path(atlas).resolve()) if Path(atlas).is_file() else atlas
+    wordings = wordings and wordings.resolve()
+    source = open_wordings(wordings)
+    terms = Terms(cohort, profile, protocol, atlas, seed, source.source, wordings, type_weights)
     found = find_studies(cohort, profile)
     studies = [files for files in found if files.mask or not files.held_out]
     if not studies:
         raise DatasetError(f"{cohort}: holds {len(found)} test cases and no mask; nothing can be asked without masks")
+    check_enough(source, max((len(files.profile.labels) for files in studies if files.profile), default=1))
     kept = KeptRecords(out / "work", studies, terms)
     _clear_strays(out)
     records = _records(studies, terms, kept, jobs, cluster, strict, progress)
@@ -225,7 +250,7 @@ def build_dataset(
     if not used:
         first, reason = next(iter(skipped.items()))
         raise DatasetError(f"{cohort}: none of {len(records)} studies can be used; the first, {first}: {reason}")
-    questions = _write_dataset(out, cohort, protocol, seed, used, skipped)
+    questions = _write_dataset(out, terms, used, skipped)
     kept.clear()
     return BuildReport(len(used), questions, skipped)
 
@@ -245,6 +270,18 @@ class Dataset:
             return []
         rows: list[dict[str, Any]] = pq.read_table(self.root / "data" / f"{split}.parquet").to_pylist()
         return rows
+
+    @property
+    def wordings(self) -> Wordings:
+        """The source that the rows were drawn from; `sampling.rebuild` takes it."""
+        kept = self.root / _WORDINGS
+        return open_wordings(kept if kept.is_file() else None)
+
+    @property
+    def findings(self) -> dict[str, dict[str, Any]]:
+        """Study -> its findings in their JSON form."""
+        studies = json.loads((self.root / "meta" / "studies.json").read_text())
+        return {study["study"]: study["findings"] for study in studies}
 
     @property
     def images_root(self) -> Path:

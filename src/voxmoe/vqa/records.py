@@ -20,6 +20,8 @@ from voxmoe.vqa.findings import Findings, find, to_json
 from voxmoe.vqa.measure import brain_of
 from voxmoe.vqa.protocol import Protocol
 from voxmoe.vqa.sampling import Question, apply_draw, draw_questions
+from voxmoe.vqa.type_weights import UNIFORM, TypeWeights
+from voxmoe.vqa.wordings_file import wordings_from
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Terms:
     protocol: Protocol
     atlas: str
     seed: int
+    source: str
+    """The name of the source of wordings."""
+    wordings: Path | None = None
+    """Its file, None for the grammar."""
+    type_weights: TypeWeights = UNIFORM
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def _row(
         "targets": encode(draw.kind, answers),
         "images": {str(m): below(place, terms.root) for m, place in files.images.items()},
         "mask": below(files.mask, terms.root) if files.mask else None,
-        "draw": {"seed": terms.seed, "question": draw.question, "answer": draw.answer},
+        "draw": {"seed": terms.seed, "source": terms.source, "question": draw.question, "answer": draw.answer},
     }
 
 
@@ -95,9 +102,9 @@ def study_record(files: StudyFiles, terms: Terms) -> StudyRecord:
         assert profile is not None
         study = load_study(files, with_mask=True, scan=True)
         findings = study_findings(study, profile, terms.protocol, terms.atlas, files.space)
-        questions = [
-            apply_draw(draw, profile, findings.labels) for draw in draw_questions(files.id, profile, terms.seed)
-        ]
+        wordings = wordings_from(terms.wordings, terms.source)
+        draws = draw_questions(files.id, profile, terms.seed, wordings, terms.type_weights)
+        questions = [apply_draw(draw, profile, findings.labels, wordings) for draw in draws]
     except VoxmoeError as error:
         return StudyRecord(files.id, files.patient, [], None, {}, str(error))
     rows = [_row(files, profile, number, question, findings, terms) for number, question in enumerate(questions)]
@@ -132,6 +139,8 @@ def _key(files: StudyFiles, terms: Terms) -> dict[str, Any]:
         "protocol": terms.protocol.model_dump(mode="json"),
         "atlas": [terms.atlas, _state(Path(terms.atlas))],
         "seed": terms.seed,
+        "wordings": terms.source,
+        "type_weights": terms.type_weights.model_dump(mode="json"),
     }
 
 

@@ -58,7 +58,7 @@ def counts(rows: Sequence[Row], labels: Sequence[str]) -> dict[str, Any]:
         "kinds": _count((row["kind"] for row in rows), map(str, Kind)),
         "labels": _count((row["label"] for row in rows), labels),
         "types": _count((type_name(row["tasks"]) for row in rows if row["tasks"]), types),
-        "topics": _count((row["topic"] for row in rows if row["topic"]), ()),
+        "topics": _count((topic for row in rows if row["topic"] for topic in row["topic"].split(", ")), ()),
     }
 
 
