@@ -120,7 +120,7 @@ CLAUSES: dict[Task, tuple[Clause, ...]] = {
         about("where does {S} sit in the brain", "where {S} sits in the brain"),
         about("in which part of the brain can {S} be found", "in which part of the brain {S} can be found"),
         about("which regions of the brain contain {S}", "which regions of the brain contain {S}"),
-        about("what areas of the brain does {S} cover", "what areas of the brain {S} covers"),
+        about("what parts of the brain does {S} cover", "what parts of the brain {S} covers"),
         about("where is {S} situated", "where {S} is situated"),
     ),
     Task.SHAPE: (
@@ -276,6 +276,6 @@ ANSWER_FRAMES = (
     "on these images, ",
     "on the current study, ",
     "in this patient, ",
-    "based on the segmentation, ",
-    "according to the segmentation, ",
+    "on this examination, ",
+    "based on these images, ",
 )
