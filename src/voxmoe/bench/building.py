@@ -22,7 +22,7 @@ from voxmoe.vqa.protocol import PAPER_V2
 
 GLI_STUDIES = 1_621
 """The studies of the paper's largest dataset."""
-_PHANTOMS = 4
+_PHANTOMS = 8
 
 
 def _read(studies: Sequence[StudyFiles]) -> None:
