@@ -96,7 +96,8 @@ def _volume_value(text: str) -> str:
     if re.match(_ABOVE, text):
         return _bin(value, math.inf)
     # A value on an edge belongs to the bin above it; nothing at all is a label that is absent.
-    return next((name for name, edge in zip(VOLUME_BINS, _EDGES[1:], strict=True) if value < edge)) if value else ABSENT
+    above = (name for name, edge in zip(VOLUME_BINS, _EDGES[1:], strict=True) if value < edge)
+    return next(above, VOLUME_BINS[-1]) if value else ABSENT
 
 
 # ------------------------------------------------------------------------------------------ region, shape, spread
@@ -113,7 +114,7 @@ _REGION_STEMS = {
     "stem": "brainstem",
 }
 _REGION_WORDS = (
-    r"(?:bi-?|pre-?|(?:fronto|parieto|temporo|occipito)-?)*"
+    r"(?:bi-?|pre-?|(?:fronto|parieto|temporo|occipito)-?){0,3}"
     r"(?:frontal|parietal|occipital|temporal|limbic|insular?|subcortical|cerebell(?:um|ar)|brain[\s-]?stem)\b"
 )
 _REGION = (

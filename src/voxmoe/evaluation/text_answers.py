@@ -6,7 +6,7 @@ that fits a category, has none. What stands in a clause that refuses ("I cannot 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -70,43 +70,36 @@ Place = tuple[int, int]
 """Fragment and mark of a clause."""
 
 
-def _terms(clause: Piece, fragments: Iterable[int]) -> list[Place]:
-    return [
-        (number, place)
-        for number in fragments
-        for place, mark in enumerate(clause[number].marks)
-        if mark.sign is Sign.TERM
-    ]
-
-
-def _ahead(clause: Piece, fragment: int, mark: int) -> list[Place]:
+def _ahead(clause: Piece, terms: Sequence[Place], here: Place) -> list[Place]:
     """The terms after a mark in its fragment, and those of the same task in the fragments that continue the list."""
-    marks = clause[fragment].marks
-    colons = [place for place, other in enumerate(marks) if other.value == ":" and place > mark]
-    end = colons[0] if colons and marks[mark].sign is Sign.DENIES else len(marks)
-    found = [place for place in _terms(clause, [fragment]) if mark < place[1] < end]
-    tasks = {marks[place].task for _, place in found}
-    rest = takewhile(lambda number: clause[number].dependent, range(fragment + 1, len(clause)))
-    return found + [(n, place) for n, place in _terms(clause, rest) if clause[n].marks[place].task in tasks]
-
-
-def _behind(clause: Piece, fragment: int, mark: int) -> list[Place]:
-    return [place for place in _terms(clause, range(fragment + 1)) if place < (fragment, mark)]
+    number, place = here
+    marks = clause[number].marks
+    colons = [other for other in range(place, len(marks)) if marks[other].value == ":"]
+    end = colons[0] if colons and marks[place].sign is Sign.DENIES else len(marks)
+    found = [(n, p) for n, p in terms if n == number and place < p < end]
+    tasks = {marks[p].task for _, p in found}
+    listed = set(takewhile(lambda n: clause[n].dependent, range(number + 1, len(clause)))) if found else set()
+    return found + [(n, p) for n, p in terms if n in listed and clause[n].marks[p].task in tasks]
 
 
 def _denied_places(clause: Piece) -> tuple[set[Place], set[Place]]:
     """The terms of a clause that are denied, and the marks by which the label itself is not there."""
+    places = [(number, place) for number, fragment in enumerate(clause) for place in range(len(fragment.marks))]
+    mark_at = {here: clause[here[0]].marks[here[1]] for here in places}
+    terms = [here for here in places if mark_at[here].sign is Sign.TERM]
     denied: set[Place] = set()
     gone: set[Place] = set()
-    for number, fragment in enumerate(clause):
-        for place, mark in enumerate(fragment.marks):
-            ahead, behind = _ahead(clause, number, place), _behind(clause, number, place)
-            if mark.sign is Sign.DENIES:
-                denied.update(ahead or (behind if mark.last else ()))
-            elif mark.sign in (Sign.DENIED, Sign.GONE):
-                denied.update(behind or ahead)
-                if mark.sign is Sign.GONE and not behind and not ahead:
-                    gone.add((number, place))
+    for here in places:
+        mark = mark_at[here]
+        if mark.sign not in (Sign.DENIES, Sign.DENIED, Sign.GONE):
+            continue
+        ahead, behind = _ahead(clause, terms, here), [term for term in terms if term < here]
+        if mark.sign is Sign.DENIES:
+            denied.update(ahead or (behind if mark.last else ()))
+        else:
+            denied.update(behind or ahead)
+            if mark.sign is Sign.GONE and not behind and not ahead:
+                gone.add(here)
     return denied, gone
 
 
