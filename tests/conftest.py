@@ -37,6 +37,8 @@ _ROOMS = (
     "training",
     "evaluation",
     "bench",
+    "reproduction",
+    "reporting",
 )
 # The words of questions are left out: they have no shapes, and tests draw them by the ten thousand.
 # model.processing is left out: transformers reads the argument names of a processor's __init__ from its bytecode.

@@ -104,13 +104,16 @@ class Answerer:
         return cls(MpLLM.from_pretrained(place), MpLLMProcessor.from_pretrained(place), str(place))
 
     @torch.no_grad()
-    def ask(self, study: Study, question: str) -> Answer:
-        """Answer a question about a study; raises `QuestionError` if it is empty or over-long."""
+    def ask(self, study: Study, question: str, say: bool = True) -> Answer:
+        """Answer a question about a study; without `say` by the heads alone, which is many times faster.
+
+        Raises `QuestionError` if the question is empty or over-long.
+        """
         started = time.monotonic()
         batch: dict[str, Any] = dict(self.processor([question]))
         batch |= self._look(study)
         output = self.model(**batch)
-        text = self.processor.decode_answers(self.model.generate(**batch))[0]
+        text = self.processor.decode_answers(self.model.generate(**batch))[0] if say else ""
         heads = {name: values[0] for name, values in probabilities(output.heads).items()}
         return Answer(
             question=question,

@@ -390,10 +390,8 @@ def ask(
 ) -> None:
     """Ask questions about a brain MRI study."""
     from voxmoe.cli import show
-    from voxmoe.vocabulary import Modality
 
-    paths = {Modality.T1: t1, Modality.T1GD: t1gd, Modality.T2: t2, Modality.FLAIR: flair}
-    named = {modality: path for modality, path in paths.items() if path is not None}
+    named = _named(t1, t1gd, t2, flair)
     folder, questions = (None, arguments) if named else (arguments[0], arguments[1:])
     if not questions:
         raise QuestionError('no question was given; ask e.g. voxmoe ask STUDY "How large is the enhancing tissue?"')
@@ -413,6 +411,78 @@ def ask(
 
 
 @app.command()
+def report(
+    study: Annotated[
+        str | None, typer.Argument(help="A study's folder, or with --mask a mask alone; unless files are named.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="A trained model's folder; default: the default model.")] = None,
+    mask: Annotated[
+        bool, typer.Option("--mask", help="Report what the study's own mask shows, not what a model sees.")
+    ] = False,
+    profile: ProfileOption = None,
+    protocol: ProtocolOption = "paper-v2",
+    t1: Annotated[Path | None, typer.Option("--t1", help="T1 image.")] = None,
+    t1gd: Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")] = None,
+    t2: Annotated[Path | None, typer.Option("--t2", help="T2 image.")] = None,
+    flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="A modality to leave out, as if it were missing.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a findings report of a study: every label and task, how sure, and what it does not cover."""
+    from voxmoe.cli import show
+
+    named = _named(t1, t1gd, t2, flair)
+    if study is None and not named:
+        raise StudyError("no study was named; give a study's folder, or files with --t1, --t1gd, --t2, --flair")
+    with show.Progress() as progress:
+        if mask:
+            if study is None:
+                raise StudyError("--mask reports a study's folder or a mask; name it")
+            progress.report("measuring the mask", 0, 1)
+            from voxmoe.reporting import report_of_mask
+            from voxmoe.vqa.measure import measure
+
+            found = report_of_mask(Path(study).name, measure(Path(study), profile=profile, protocol=protocol, t1=t1))
+        else:
+            progress.report("reading the study", 0, 1)
+            loaded = _study(study, named, without or [])
+            progress.report("loading the model", 0, 1)
+            from voxmoe.answering import Answerer, default_model
+            from voxmoe.reporting import report_by_model
+
+            found = report_by_model(Answerer.from_pretrained(model or default_model()), loaded)
+    show.result(found.to_json(), show.report, json)
+
+
+@app.command()
+def reproduce(
+    tables: Annotated[list[str], typer.Argument(metavar="TABLE..", help="table2 to table14, or figure3.")],
+    scale: Annotated[str, typer.Option(help="pocket: phantoms, two cores; paper: BraTS, a GPU.")] = "pocket",
+    out: Annotated[Path, typer.Option(help="Folder for cohorts, models and tables.")] = Path("runs/reproduction"),
+    cohort: Annotated[
+        list[str] | None, typer.Option("--cohort", help="A real cohort instead of phantoms, e.g. gli=FOLDER.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and do nothing.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables for a page of documentation.")] = False,
+    json: Json = False,
+) -> None:
+    """Make the paper's tables again, beside the paper's figures. Goes on where it was interrupted."""
+    from voxmoe.cli import show
+    from voxmoe.reproduction.run import plans, reproduced, workshop_at
+
+    with show.Progress() as progress:
+        workshop = workshop_at(out, scale, cohort or [], progress.report)
+        if not dry_run:
+            found = reproduced(workshop, tables)
+    if dry_run:
+        show.result(plans(workshop, tables), show.plan, json)
+    else:
+        show.result(found, show.markdown if markdown else show.reproduction, json)
+
+
+@app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="What to measure; a wrong name lists what there is.")],
     json: Json = False,
@@ -422,6 +492,13 @@ def bench(
     from voxmoe.cli import show
 
     show.result(bench_named(name)(), show.bench, json)
+
+
+def _named(*paths: Path | None) -> "dict[Modality, Path]":
+    """The files given by modality, in the vocabulary's order."""
+    from voxmoe.vocabulary import Modality
+
+    return {modality: path for modality, path in zip(Modality, paths, strict=True) if path is not None}
 
 
 def _study(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "Study":

@@ -333,6 +333,38 @@ def weights(result: dict[str, Any]) -> None:
     out.print(f"{result['out']}: {result['tensors']} tensors, {result['parameters']:,} numbers")
 
 
+def report(found: dict[str, Any]) -> None:
+    out.print(found["text"])
+
+
+def plan(found: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("dataset", "model", "trained", "changes to the recipe"):
+        table.add_column(column)
+    for run in found:
+        table.add_row(run["dataset"], run["model"], "yes" if run["there"] else "no", " ".join(run["changes"]))
+    out.print(table)
+
+
+def reproduction(found: list[dict[str, Any]]) -> None:
+    from voxmoe.reproduction.table import footnote, to_table
+
+    for each in found:
+        if "rows" in each:
+            _tables([to_table(each)])
+            out.print(footnote(each))
+        else:
+            (router if "correlation" in each else bench)(each)
+
+
+def markdown(found: list[dict[str, Any]]) -> None:
+    from voxmoe.reproduction.table import footnote, to_markdown
+
+    for each in found:
+        if "rows" in each:
+            out.print(f"{to_markdown(each)}\n\n{footnote(each)}\n", markup=False)
+
+
 def bench(result: dict[str, Any]) -> None:
     if result["name"] == "memory":
         _memory(result)

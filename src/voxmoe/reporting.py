@@ -1,0 +1,194 @@
+"""A structured findings report of one study: every label, every task, how sure, and what is not covered.
+
+Two sources: a mask, whose findings are exact, or a model, which is asked for all four tasks of each label of its
+profile and whose categories come with probabilities. This is the open question that mpLLM's section 5 ends with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from voxmoe.answering import Answer, Answerer
+from voxmoe.errors import WeightsError
+from voxmoe.imaging.layouts import profile_named
+from voxmoe.imaging.study import Study
+from voxmoe.vocabulary import ABSENT, NO_REGION, Label, Modality, Task
+from voxmoe.vqa.findings import Findings, LabelFindings
+from voxmoe.vqa.sampling import listed
+from voxmoe.vqa.seeds import seed_question
+
+NOT_COVERED = (
+    "Covered: volume, region, shape and spread of each label. Not covered: diagnosis, grade, genetics, prognosis, "
+    "treatment, and comparison with other examinations."
+)
+NOT_A_DEVICE = "Research software, not a medical device."
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the report; `probability` is the model's, None where the term was measured."""
+
+    name: str
+    probability: float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.probability is None else f"{self.name} ({self.probability:.0%})"
+
+
+@dataclass(frozen=True)
+class ReportedLabel:
+    """What is reported of one label. Terms are empty where the label is absent or a task cannot be answered."""
+
+    label: Label
+    present: bool
+    terms: Mapping[Task, tuple[Term, ...]]
+    measured: Mapping[str, Any] | None
+    """Volume in mm3 and in percent of the brain, sides of each region, components, core fraction; None by a model."""
+    notes: tuple[str, ...]
+    """Why something is missing, or where the model's heads contradict each other."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of a study; `by` is the protocol (of a mask) or the model."""
+
+    study: str
+    source: Literal["mask", "model"]
+    by: str
+    modalities: tuple[Modality, ...]
+    labels: tuple[ReportedLabel, ...]
+
+    @property
+    def missing(self) -> tuple[Modality, ...]:
+        return tuple(modality for modality in Modality if modality not in self.modalities)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "study": self.study,
+            "source": self.source,
+            "by": self.by,
+            "modalities": [str(modality) for modality in self.modalities],
+            "missing": [str(modality) for modality in self.missing],
+            "labels": {reported.label.key: _label_json(reported) for reported in self.labels},
+            "not_covered": NOT_COVERED,
+            "text": self.to_text(),
+        }
+
+    def to_text(self) -> str:
+        seen = [reported for reported in self.labels if reported.present]
+        regions = sorted({term.name for reported in seen for term in reported.terms.get(Task.REGION, ())} - {NO_REGION})
+        summary = f"{len(seen)} of {len(self.labels)} labels seen"
+        if seen:
+            summary += f" ({', '.join(reported.label.key for reported in seen)})"
+        if regions:
+            summary += f"; regions touched: {listed(tuple(regions))}"
+        technique = listed(self.modalities) if self.modalities else "none (a mask alone)"
+        if self.modalities and self.missing:
+            technique += f"; missing: {listed(self.missing)}"
+        source = "a segmentation mask, protocol" if self.source == "mask" else "the model"
+        return "\n".join(
+            (
+                f"STUDY      {self.study}",
+                f"IMAGES     {technique}",
+                f"SOURCE     {source} {self.by}",
+                "FINDINGS",
+                *(f"  {line}" for reported in self.labels for line in _lines(reported)),
+                f"SUMMARY    {summary}.",
+                f"LIMITS     {NOT_COVERED} {NOT_A_DEVICE}",
+            )
+        )
+
+
+def _label_json(reported: ReportedLabel) -> dict[str, Any]:
+    def terms(task: Task) -> list[dict[str, Any]]:
+        return [{"term": term.name, "probability": term.probability} for term in reported.terms.get(task, ())]
+
+    return {
+        "name": reported.label.name,
+        "present": reported.present,
+        **{str(task): terms(task) for task in Task},
+        "measured": reported.measured,
+        "notes": list(reported.notes),
+    }
+
+
+def _sided(region: Term, sides: Mapping[str, list[str]] | None) -> str:
+    side = " and ".join(sides.get(region.name, ())) if sides else ""
+    return f"{side} {region}".strip()
+
+
+def _lines(reported: ReportedLabel) -> list[str]:
+    """The label's sentence, and its notes."""
+    label, measured = reported.label, reported.measured or {}
+    head = f"{label.name} ({label.key})" if label.name != label.key else label.key
+    if not reported.present:
+        sure = next((f" ({t.probability:.0%})" for t in reported.terms.get(Task.VOLUME, ()) if t.probability), "")
+        return [f"{head}: not seen{sure}.", *(f"  note: {note}" for note in reported.notes)]
+    said = []
+    volume = reported.terms.get(Task.VOLUME, ())
+    if volume:
+        said.append(f"{volume[0]} of the brain")
+    if "volume_mm3" in measured:
+        said.append(f"{measured['volume_mm3'] / 1000:.1f} mL")
+    said += [str(term) for term in reported.terms.get(Task.SHAPE, ())]
+    spread = [str(term) for term in reported.terms.get(Task.SPREAD, ())]
+    if spread and measured.get("components", 1) > 1:
+        spread[0] += f" ({measured['components']} components, the largest {measured['core_fraction']:.0%})"
+    said += spread
+    regions = reported.terms.get(Task.REGION, ())
+    if regions:
+        said.append("regions: " + listed(tuple(_sided(term, measured.get("sides")) for term in regions)))
+    return [f"{head}: {'; '.join(said)}.", *(f"  note: {note}" for note in reported.notes)]
+
+
+def _measured_label(label: Label, found: LabelFindings) -> ReportedLabel:
+    terms = {task: tuple(map(Term, found.answer(task))) for task in Task} if found.present else {}
+    measured = {
+        "volume_mm3": found.volume_mm3,
+        "percent": found.relative_volume,
+        "sides": {region: list(sides) for region, sides in (found.regions or {}).items()},
+        "components": found.components,
+        "core_fraction": found.core_fraction,
+    }
+    notes = tuple(f"no {field}: {reason}" for field, reason in found.reasons.items()) if found.present else ()
+    return ReportedLabel(label, found.present, terms, measured if found.present else None, notes)
+
+
+def report_of_mask(study: str, findings: Findings, modalities: tuple[Modality, ...] = ()) -> Report:
+    """The report of measured findings."""
+    profile = profile_named(findings.profile)
+    labels = tuple(_measured_label(label, findings.labels[label.key]) for label in profile.labels)
+    return Report(study, "mask", findings.protocol, modalities, labels)
+
+
+def _answered_label(label: Label, answer: Answer) -> ReportedLabel:
+    terms: dict[Task, tuple[Term, ...]] = {
+        task: (Term(said.name, said.probability),) for task, said in answer.categories.items()
+    }
+    terms[Task.REGION] = tuple(Term(region.name, region.probability) for region in answer.regions)
+    absent = [task for task in Task if any(term.name == ABSENT for term in terms[task])]
+    present = Task.VOLUME not in absent
+    contrary = [task for task in Task if (task in absent) == present and terms[task]]
+    notes = []
+    if contrary:
+        said = "absent" if present else "present"
+        notes.append(
+            f"the head{'s' * (len(contrary) > 1)} for {listed(tuple(map(str, contrary)))} took it to be {said}"
+        )
+    return ReportedLabel(label, present, terms, None, tuple(notes))
+
+
+def report_by_model(answerer: Answerer, study: Study) -> Report:
+    """The report of what a model says when it is asked for all four tasks of each label of its profile.
+
+    Raises `WeightsError` if the model does not say which labels it was trained on.
+    """
+    profile = answerer.model.settings.profile
+    if profile is None:
+        raise WeightsError(f"{answerer.name}: does not say which labels it was trained on, so none can be reported")
+    question = seed_question(tuple(Task)).question
+    labels = []
+    for label in profile_named(profile).labels:
+        answer = answerer.ask(study, question.format(label=label.name), say=False)
+        labels.append(_answered_label(label, answer))
+    return Report(study.id, "model", answerer.name, study.modalities, tuple(labels))

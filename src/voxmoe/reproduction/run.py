@@ -1,0 +1,213 @@
+"""Makes what a table needs and measures it: cohorts, datasets, models, evaluations, the table.
+
+    OUT/cohorts/DATASET      phantoms, where no cohort was given
+    OUT/datasets/DATASET     the question-answer dataset
+    OUT/runs/DATASET/MODEL   a trained model with its record and its evaluations
+    OUT/TABLE.json           the table
+
+Everything that is finished is used again: an interrupted reproduction goes on where it was, and a model that several
+tables need is trained once. A pretrained encoder and the features that it gives are shared through VoxMoE's caches.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from voxmoe import __version__
+from voxmoe.bench.memory import bench_memory
+from voxmoe.errors import RecipeError
+from voxmoe.evaluation.evaluate import evaluate
+from voxmoe.evaluation.methods import FROM_TEXT, MAJORITY
+from voxmoe.evaluation.results import load, save
+from voxmoe.evaluation.router import study_router
+from voxmoe.files import sha256, write_bytes, write_json
+from voxmoe.imaging.layouts import profile_named
+from voxmoe.imaging.phantoms import write_cohort
+from voxmoe.reproduction.experiments import DATASETS, EXPERIMENTS, MPLLM, Experiment, Model, Row
+from voxmoe.reproduction.scale import Scale, load_scale
+from voxmoe.training.recipe import Recipe, load_recipe
+from voxmoe.training.run import is_finished, train
+from voxmoe.vqa.dataset import build_dataset
+from voxmoe.vqa.protocol import PAPER_V2
+
+Report = Callable[[str, int, int], None]
+Record = dict[str, Any]
+VERSION = 1
+FIGURE_3, MEMORY = "figure3", "memory"
+NAMES = (*EXPERIMENTS, FIGURE_3, MEMORY)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a reproduction works, at which scale, from which cohorts, and who hears of its progress."""
+
+    out: Path
+    scale: Scale
+    cohorts: Mapping[str, Path]
+    report: Report = lambda stage, done, total: None
+
+    def _named(self, name: str) -> Report:
+        return lambda stage, done, total: self.report(f"{name}: {stage}", done, total)
+
+    def _counting(self, stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.report(stage, done, total)
+
+    def dataset(self, name: str) -> Path:
+        """The dataset of a cohort; phantoms are drawn where no cohort was given.
+
+        Raises `RecipeError` where there is neither.
+        """
+        place = self.out / "datasets" / name
+        if (place / "manifest.json").is_file():
+            return place
+        cohort = self.cohorts.get(name) or self._phantoms(name)
+        build_dataset(cohort, place, PAPER_V2, profile=name, jobs=-1, progress=self._counting(f"measuring {name}"))
+        return place
+
+    def _phantoms(self, name: str) -> Path:
+        if name not in self.scale.phantoms:
+            raise RecipeError(f"the scale {self.scale.name} needs real studies: --cohort {name}=FOLDER")
+        drawn = self.scale.phantoms[name]
+        cohort = self.out / "cohorts" / name
+        progress = self._counting(f"drawing {name}")
+        write_cohort(cohort, drawn.studies, profile_named(name), drawn.seed, jobs=-1, progress=progress)
+        return cohort
+
+    def recipe(self, model: Model, dataset: str) -> Recipe:
+        """The recipe of a model on a dataset: the scale's, with the model's changes and then the scale's for it."""
+        base = self.out / "recipe.yaml"
+        write_bytes(base, yaml.safe_dump(self.scale.recipe, sort_keys=False).encode())
+        places = (
+            f"name={dataset}-{model.name}",
+            f"data={self.out / 'datasets' / dataset}",
+            f"out={self.out / 'runs' / dataset / model.name}",
+        )
+        return load_recipe(base, [*model.changes, *self.scale.models.get(model.name, ()), *places])
+
+    def trained(self, model: Model, dataset: str) -> Path:
+        """The folder of a model, trained unless it is there."""
+        self.dataset(dataset)
+        recipe = self.recipe(model, dataset)
+        if not is_finished(recipe):
+            train(recipe, self._named(f"{dataset} {model.name}"))
+        return recipe.out
+
+    def evaluated(self, model: Model, dataset: str, split: str, text: bool) -> Record:
+        """The results of a model on a split, evaluated unless they are there."""
+        place = self.trained(model, dataset)
+        kept = place / f"evaluation-{split}{'-text' * text}.json"
+        if not kept.is_file():
+            report = self._named(f"{dataset} {model.name}")
+            save(kept, evaluate(place, self.out / "datasets" / dataset, split=split, text=text, report=report))
+        return load(kept)
+
+
+def _measured(results: Record, method: str, measures: tuple[str, ...]) -> Record:
+    tasks = results["methods"][method]["tasks"]
+    return {name: tasks[name] for name in measures}
+
+
+def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
+    results = workshop.evaluated(row.model, row.dataset, experiment.split, experiment.from_text)
+    own = results["method"]
+    written = own + FROM_TEXT
+    return {
+        "cells": list(row.cells),
+        "model": row.model.name,
+        "dataset": row.dataset,
+        "printed": {name: asdict(figure) for name, figure in row.printed.items()},
+        "measured": _measured(results, own, experiment.measures),
+        "from_text": _measured(results, written, experiment.measures) if experiment.from_text else None,
+        "majority": _measured(results, MAJORITY, experiment.measures),
+        "questions": results["questions"],
+        "patients": results["patients"],
+    }
+
+
+def reproduce(workshop: Workshop, experiment: Experiment) -> Record:
+    """Train and evaluate what a table needs, and write the table to OUT/TABLE.json.
+
+    Every row has what was measured, what the paper prints, and the majority class on the same questions.
+    """
+    rows = []
+    for done, row in enumerate(experiment.rows):
+        workshop.report(experiment.name, done, len(experiment.rows))
+        rows.append(_row(workshop, experiment, row))
+    table = {
+        "version": VERSION,
+        "voxmoe": __version__,
+        "name": experiment.name,
+        "title": experiment.title,
+        "scale": workshop.scale.name,
+        "summary": workshop.scale.summary,
+        "split": experiment.split,
+        "columns": list(experiment.columns),
+        "measures": list(experiment.measures),
+        "recipe": sha256(workshop.out / "recipe.yaml"),
+        "rows": rows,
+    }
+    write_json(workshop.out / f"{experiment.name}.json", table)
+    return table
+
+
+def workshop_at(out: Path, scale: str, cohorts: Sequence[str], report: Report) -> Workshop:
+    """A workshop with cohorts given as DATASET=FOLDER; raises `RecipeError` for another scale or dataset."""
+    found = {}
+    for given in cohorts:
+        name, separator, folder = given.partition("=")
+        if not separator or name not in DATASETS:
+            raise RecipeError(f"--cohort {given}: write DATASET=FOLDER, with DATASET one of {', '.join(DATASETS)}")
+        found[name] = Path(folder)
+    return Workshop(out, load_scale(scale), found, report)
+
+
+def plans(workshop: Workshop, names: Sequence[str]) -> list[Record]:
+    """What some tables need, and what of it is there, each model once: the dry run."""
+    runs = dict.fromkeys((row.dataset, row.model) for name in names for row in _rows_of(name))
+    return [
+        {
+            "dataset": dataset,
+            "model": model.name,
+            "changes": list(model.changes),
+            "there": is_finished(workshop.recipe(model, dataset)),
+        }
+        for dataset, model in runs
+    ]
+
+
+def _experiment(name: str) -> Experiment:
+    if name not in EXPERIMENTS:
+        raise RecipeError(f"nothing is called {name!r}; there are {', '.join(NAMES)}")
+    return EXPERIMENTS[name]
+
+
+def _rows_of(name: str) -> tuple[Row, ...]:
+    if name == FIGURE_3:
+        return (Row((), MPLLM, "gli", {}),)
+    return () if name == MEMORY else _experiment(name).rows
+
+
+def reproduced(workshop: Workshop, names: Sequence[str]) -> list[Record]:
+    """The tables and figures of these names, one after the other; raises `RecipeError` for a name that is unknown."""
+    for name in names:
+        _rows_of(name)
+    others = {FIGURE_3: reproduce_figure_3, MEMORY: reproduce_memory}
+    return [others[name](workshop) if name in others else reproduce(workshop, _experiment(name)) for name in names]
+
+
+def reproduce_memory(workshop: Workshop) -> Record:
+    """Memory of a training step against the baselines (mpLLM, section 4.3); kept in OUT/memory.json."""
+    found = bench_memory()
+    write_json(workshop.out / f"{MEMORY}.json", found)
+    return found
+
+
+def reproduce_figure_3(workshop: Workshop) -> Record:
+    """The router's weights for the 60 template prompts, by the model of the GLI dataset; kept in OUT/figure3.json."""
+    place = workshop.trained(MPLLM, "gli")
+    found = study_router(place, dataset=workshop.out / "datasets" / "gli", split="validation")
+    write_json(workshop.out / f"{FIGURE_3}.json", found)
+    return found

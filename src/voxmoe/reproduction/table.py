@@ -1,0 +1,74 @@
+"""A reproduced table in words: the paper's layout, with the paper's own figures in the neighbouring columns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from voxmoe.evaluation.tables import Table
+
+PAPER = "paper"
+
+
+def _pair(figure: Mapping[str, Any] | None, value: str, deviation: str) -> str:
+    if figure is None:
+        return "-"
+    spread = figure[deviation]
+    return f"{figure[value]:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
+
+
+def header(table: Mapping[str, Any]) -> list[str]:
+    """The table's first columns, then each measure here and in the paper."""
+    text = ["mean, from text"] if table["rows"][0]["from_text"] else []
+    pairs = [name for measure in table["measures"] for name in (measure, f"{PAPER}'s {measure}")]
+    return [*table["columns"], *pairs, *text]
+
+
+def lines(table: Mapping[str, Any]) -> list[list[str]]:
+    """One line a row; after the rows of a dataset, the majority class on the same questions."""
+    found: list[list[str]] = []
+    for place, row in enumerate(table["rows"]):
+        found.append(_line(table, row))
+        following = table["rows"][place + 1 :]
+        if not following or following[0]["dataset"] != row["dataset"]:
+            found.append(_majority(table, row))
+    return found
+
+
+def _line(table: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+    cells = list(row["cells"])
+    for measure in table["measures"]:
+        cells.append(_pair(row["measured"][measure], "value", "sd_by_patient"))
+        cells.append(_pair(row["printed"].get(measure), "value", "deviation"))
+    if row["from_text"]:
+        cells.append(_pair(row["from_text"]["mean"], "value", "sd_by_patient"))
+    return cells
+
+
+def _majority(table: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+    first = [row["cells"][0], "majority class"] if len(table["columns"]) == 2 else ["majority class"]
+    cells = first + [""] * (len(table["columns"]) - len(first))
+    for measure in table["measures"]:
+        cells += [_pair(row["majority"][measure], "value", "sd_by_patient"), "-"]
+    return cells + ["-"] * (len(header(table)) - len(cells))
+
+
+def to_table(table: Mapping[str, Any]) -> Table:
+    """The table for a terminal."""
+    return Table(table["title"], header(table)[1:], lines(table))
+
+
+def to_markdown(table: Mapping[str, Any]) -> str:
+    """The table for a page of documentation."""
+    rows = [header(table), *lines(table)]
+    numbers = len(rows[0]) - len(table["columns"])
+    rule = ["---"] * len(table["columns"]) + ["---:"] * numbers
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], rule, *rows[1:]))
+
+
+def footnote(table: Mapping[str, Any]) -> str:
+    """At which scale and on what the table was measured."""
+    questions = {row["dataset"]: (row["questions"], row["patients"]) for row in table["rows"]}
+    asked = ", ".join(f"{name} {count:,} questions about {who} patients" for name, (count, who) in questions.items())
+    return (
+        f"Measured at {table['scale']} scale ({table['summary']}), {table['split']} split ({asked}): accuracy in %, ± "
+        "bootstrap by patient. The paper's figures are the paper's, at full size on BraTS data."
+    )

@@ -1,0 +1,82 @@
+"""The findings report: from a mask exactly what was measured, from a model what its heads say."""
+
+from pathlib import Path
+
+import pytest
+
+from conftest import make_study
+from voxmoe.answering import Answer, Answerer, Category
+from voxmoe.imaging.layouts import profile_named
+from voxmoe.reporting import NOT_A_DEVICE, NOT_COVERED, _answered_label, report_by_model, report_of_mask
+from voxmoe.vocabulary import ABSENT, Modality, Task
+from voxmoe.vqa.findings import find
+from voxmoe.vqa.protocol import PAPER_V2
+
+GLI = profile_named("gli-2024")
+
+
+def answer(volume: str, shape: str, spread: str, *regions: str) -> Answer:
+    return Answer(
+        question="?",
+        text="",
+        categories={
+            Task.VOLUME: Category(volume, 0.9),
+            Task.SHAPE: Category(shape, 0.8),
+            Task.SPREAD: Category(spread, 0.7),
+        },
+        regions=tuple(Category(region, 0.6) for region in regions),
+        out_of_scope=0.1,
+        experts=(1.0,),
+        modalities=tuple(Modality),
+        model="m",
+        seconds=0.1,
+    )
+
+
+def test_a_mask_s_report_gives_what_was_measured() -> None:
+    study = make_study()
+    mask = study.reference
+    labels = mask.data.copy() * 0
+    labels[1:3, 1:3, 1:3] = 3
+    labels[-1, -1, -1] = 3
+    findings = find(type(mask)(labels.astype("uint8"), mask.affine), GLI, PAPER_V2)
+    report = report_of_mask("S1", findings, (Modality.T1, Modality.FLAIR))
+    found = report.to_json()
+    assert found["missing"] == ["T1Gd", "T2"]
+    assert [label["present"] for label in found["labels"].values()] == [False, False, True, False]
+    measured = found["labels"]["ET"]["measured"]
+    assert measured["components"] == 2
+    assert measured["volume_mm3"] == findings.labels["ET"].volume_mm3
+    assert found["labels"]["ET"]["spread"] == [{"term": findings.labels["ET"].spread, "probability": None}]
+    text = found["text"]
+    assert "Resection Cavity (RC): not seen." in text
+    assert "2 components, the largest 89%" in text
+    assert "1 of 4 labels seen (ET)" in text
+    assert "note: no volume" in text
+    assert NOT_COVERED in text
+    assert NOT_A_DEVICE in text
+
+
+@pytest.mark.parametrize(
+    ("said", "present", "note"),
+    [
+        (answer("<1%", "oval", "single lesion", "frontal"), True, None),
+        (answer(ABSENT, ABSENT, ABSENT, ABSENT), False, None),
+        (answer("<1%", ABSENT, "single lesion", "frontal"), True, "the head for shape took it to be absent"),
+        (answer(ABSENT, "oval", ABSENT, "insula"), False, "the heads for region and shape took it to be present"),
+    ],
+)
+def test_heads_that_contradict_each_other_are_named(said: Answer, present: bool, note: str | None) -> None:
+    reported = _answered_label(GLI.labels[0], said)
+    assert reported.present is present
+    assert reported.notes == ((note,) if note else ())
+
+
+def test_a_model_reports_every_label_of_its_profile(tiny_model: Path) -> None:
+    answerer = Answerer.from_pretrained(tiny_model)
+    report = report_by_model(answerer, make_study(modalities=(Modality.T1, Modality.T2)))
+    assert [reported.label.key for reported in report.labels] == [label.key for label in GLI.labels]
+    assert report.missing == (Modality.T1GD, Modality.FLAIR)
+    for reported in report.labels:
+        assert all(0 <= term.probability <= 1 for terms in reported.terms.values() for term in terms)
+    assert report.to_text().splitlines()[1].endswith("missing: T1Gd and FLAIR")
