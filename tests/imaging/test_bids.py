@@ -122,7 +122,9 @@ def test_tables_that_are_none(text: str, message: str, bids: Path) -> None:
     (bids / "derivatives" / "manual" / "dseg.tsv").write_text(text)
     with pytest.raises(LabelError, match=rf"dseg\.tsv: {message}"):
         find_studies(bids)
-    assert find_studies(bids, "gli")[0].profile == profile_named("gli-2024")
+    study = find_studies(bids, "gli")[0]
+    assert study.mask is not None
+    assert study.profile == mask_alone(study.mask, "gli").profile == profile_named("gli-2024")
 
 
 def test_a_row_without_a_name_is_called_by_its_value(bids: Path) -> None:

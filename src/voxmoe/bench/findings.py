@@ -106,7 +106,10 @@ def _check_equal(case: MaskCase, protocol: Protocol) -> None:
 def bench_findings(
     cases: Sequence[MaskCase] | None = None, runs: int = 5, protocol: Protocol = PAPER_V2
 ) -> dict[str, Any]:
-    """Time both pipelines on masks in memory; raises `BenchError` where their outputs differ."""
+    """Time both pipelines on masks in memory; raises `BenchError` where their outputs differ.
+
+    The protocol has to be one of the paper's kind: the reference knows no fragments and no solid voxels.
+    """
     data, cases = ("given masks", cases) if cases is not None else mask_cases()
     timings = []
     for case in cases:

@@ -194,10 +194,13 @@ def study_from_paths(images: Mapping[Modality, Path], mask: Path | None = None) 
     return StudyFiles(study_id, patient_of(study_id), dict(images), mask)
 
 
-def mask_alone(path: Path) -> StudyFiles:
-    """A mask without its study; the dataset that it lies in or its name says what its labels mean, if either does."""
+def mask_alone(path: Path, profile: str | None = None) -> StudyFiles:
+    """A mask without its study; `profile`, or the dataset that it lies in, or its name says what its labels mean, if
+    any does."""
     match, stem = _FILE_NAME.fullmatch(path.name), path.name.split(".")[0]
     group = _Group(match["id"] if match and match["id"] and not naming_of(stem) else stem, masks=[path])
+    if chosen := _chosen(profile):
+        return _study_files(group, chosen)
     dataset = path.absolute().parent.parent
     if path.absolute().parent.name in decathlon.MASKS_OF.values() and (dataset / dataset_json.FILE_NAME).is_file():
         return _study_files(group, decathlon.labels_of(dataset))

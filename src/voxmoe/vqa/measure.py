@@ -67,7 +67,7 @@ def measure(
         mask, meaning, images = study.mask, files.profile, dict(study.images)
     else:
         mask = read_mask(target)
-        files = require_profile(mask_alone(target), profile)
+        files = require_profile(mask_alone(target, profile), profile)
         assert files.profile is not None
         meaning = files.profile
     if t1 is not None:
