@@ -212,6 +212,12 @@ def test_images_that_are_gone_are_named(tiny_model: Path, dataset: Path, tmp_pat
         evaluate(tiny_model, moved)
 
 
+def test_a_folder_without_a_model_says_so(dataset: Path, tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(WeightsError, match=r"no model here; train one"):
+            evaluate(place, dataset)
+
+
 def test_only_one_of_the_two_models_sees(tiny_model: Path, blind: Path, dataset: Path) -> None:
     with pytest.raises(WeightsError, match=r"sees images; --text-only takes"):
         evaluate(tiny_model, dataset, text_only=tiny_model)

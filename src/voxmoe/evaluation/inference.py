@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from voxmoe.errors import WeightsError
 from voxmoe.evaluation.predictions import Chances
 from voxmoe.model.heads import SIZES, probabilities
 from voxmoe.model.mpllm import MpLLM
@@ -44,7 +45,12 @@ class Said:
 
 
 def load(place: Path | str) -> tuple[MpLLM, MpLLMProcessor]:
-    """A trained model, on the GPU if there is one, and its processor."""
+    """A trained model, on the GPU if there is one, and its processor.
+
+    Raises `WeightsError` if the folder holds none.
+    """
+    if isinstance(place, Path) and not (place / "config.json").is_file():
+        raise WeightsError(f"{place}: no model here; train one with voxmoe train RECIPE")
     model = MpLLM.from_pretrained(place)
     if torch.cuda.is_available():
         model.to("cuda")

@@ -49,6 +49,8 @@ def headline(results: Record) -> list[str]:
         f"{results['model']} on the {results['split']} split of {results['dataset']} ({asked_about}): "
         f"{results['questions']:,} questions about {results['studies']} studies of {results['patients']} patients"
     ]
+    if results["patients"] == 1:
+        lines.append("a single patient tells nothing about others: there are no deviations")
     if cross := results["cross"]:
         new = ", ".join(cross["labels_new"]) or "none"
         lines.append(
