@@ -5,7 +5,7 @@ Shape annotations are checked at run time in voxmoe while the tests run.
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,13 @@ from voxmoe.imaging.volume import Volume  # noqa: E402
 from voxmoe.vocabulary import Modality  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing in a test touches the user's cache; what is fetched is kept for the tests of this run."""
-    monkeypatch.setenv("VOXMOE_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing in a test touches the user's cache; what is fetched or computed is kept for the tests of this run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXMOE_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
 
 
 @pytest.fixture(scope="session")

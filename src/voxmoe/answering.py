@@ -12,9 +12,11 @@ import torch
 from voxmoe.errors import WeightsError
 from voxmoe.files import home
 from voxmoe.imaging.study import Study
+from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
+from voxmoe.training.features import FeatureCache, stack
 from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, REGIONS, Modality, Task
 
 
@@ -85,8 +87,8 @@ def default_model() -> Path:
 
 
 class Answerer:
-    """A model with its processor. What it sees of a study is computed at the first question and kept as long as the
-    study."""
+    """A model with its processor. What it sees of a study is computed at the first question, kept on disk, and held as
+    long as the study."""
 
     def __init__(self, model: MpLLM, processor: MpLLMProcessor, name: str) -> None:
         if model.settings.vision is None:
@@ -94,6 +96,7 @@ class Answerer:
         self.model = model.eval()
         self.processor = processor
         self.name = name
+        self.cache = FeatureCache(self.model)
         self._seen: weakref.WeakKeyDictionary[Study, dict[str, torch.Tensor]] = weakref.WeakKeyDictionary()
 
     @classmethod
@@ -131,7 +134,7 @@ class Answerer:
 
     def _look(self, study: Study) -> dict[str, torch.Tensor]:
         if study not in self._seen:
-            self._seen[study] = self.model.look(self.model.encode_images(**self.processor.see([study])))
+            self._seen[study] = self.model.look(VisionFeatures(**stack([self.cache.of(study)])))
         return self._seen[study]
 
 

@@ -67,3 +67,7 @@ class ResultsError(VoxmoeError):
 
 class SheetError(VoxmoeError):
     """A reading sheet is not filled in as it should be."""
+
+
+class CacheError(VoxmoeError):
+    """What to remove from the cache was not said."""

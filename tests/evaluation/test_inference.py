@@ -9,7 +9,6 @@ import torch
 
 from voxmoe.evaluation.evaluate import MODALITY_SUBSETS
 from voxmoe.evaluation.inference import EVERYTHING, features_of, hear, load, write
-from voxmoe.training.features import StudyFeatures
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.dataset import open_dataset
 
@@ -43,7 +42,11 @@ def test_a_subset_is_what_a_study_without_the_other_files_gives(contest: Contest
     kept = frozenset({Modality.T1GD, Modality.FLAIR})
     mask = torch.tensor([modality in kept for modality in Modality])
     without = {
-        name: StudyFeatures(seen.tokens * mask[:, None, None], seen.cls * mask[:, None], seen.present & mask)
+        name: {
+            "tokens": seen["tokens"] * mask[:, None, None],
+            "cls": seen["cls"] * mask[:, None],
+            "present": seen["present"] & mask,
+        }
         for name, seen in features.items()
     }
     (alone,) = hear(model, processor, rows, without)
@@ -65,8 +68,7 @@ def test_a_study_without_any_of_a_subset_is_not_asked(contest: Contest) -> None:
     model, processor, rows, features = contest
     poor = rows[0]["study"]
     t2_only = torch.tensor([modality is Modality.T2 for modality in Modality])
-    seen = features[poor]
-    features = {**features, poor: StudyFeatures(seen.tokens, seen.cls, t2_only)}
+    features = {**features, poor: {**features[poor], "present": t2_only}}
     t1, t2 = hear(model, processor, rows, features, [frozenset({Modality.T1}), frozenset({Modality.T2})])
     assert t1.asked.tolist() == [row["study"] != poor for row in rows]
     assert t2.asked.all()

@@ -9,7 +9,7 @@ from voxmoe.imaging.grid import label_fractions, to_grid
 from voxmoe.model.dcformer import DCFormerSettings
 from voxmoe.model.encoder import EncoderSettings, make_encoder
 from voxmoe.model.vision import VisionSettings
-from voxmoe.training.eye import drop_modalities, train_eye
+from voxmoe.training.eye import Sample, drop_modalities, train_eye
 from voxmoe.training.recipe import EyeSettings
 
 VISION = VisionSettings(grid=(8, 8, 8), patch=(2, 2, 2), pool=(2, 2, 2), hidden=16, layers=1, heads=2, mlp=32)
@@ -24,8 +24,9 @@ def test_the_eye_learns_and_is_frozen(vision: EncoderSettings) -> None:
         study = make_study(seed=seed)
         assert study.mask is not None
         gridded = to_grid(study, vision.grid)
+        fractions = label_fractions(study.mask.data, {"ET": [3], "NETC": [1]}, gridded.box, vision.patches)
         samples.append(
-            (gridded, label_fractions(study.mask.data, {"ET": [3], "NETC": [1]}, gridded.box, vision.patches))
+            Sample(torch.from_numpy(gridded.images), torch.from_numpy(gridded.present), torch.from_numpy(fractions))
         )
     encoder = make_encoder(vision)
     losses = train_eye(encoder, samples, EyeSettings(epochs=15, batch_size=2, learning_rate=3e-3), seed=0)
@@ -42,3 +43,10 @@ def test_dropout_keeps_at_least_one_modality_and_adds_none() -> None:
     assert kept.any(dim=1).all()
     assert not (kept & ~present).any()
     assert 0.4 < kept[::2].float().mean() < 0.65
+
+
+def test_ten_steps_have_a_schedule() -> None:
+    torch.manual_seed(0)
+    encoder = make_encoder(VISION)
+    sample = Sample(torch.rand(4, 8, 8, 8), torch.ones(4).bool(), torch.rand(2, 4, 4, 4))
+    assert len(train_eye(encoder, [sample], EyeSettings(epochs=10), seed=0)) == 10

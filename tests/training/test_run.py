@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from voxmoe.errors import DatasetError
+from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.training.recipe import load_recipe
 from voxmoe.training.run import is_finished, train
 

@@ -19,7 +19,9 @@ from voxmoe.imaging.phantoms import Phantom, cohort, write_cohort
 from voxmoe.imaging.spaces import SRI24
 from voxmoe.imaging.study import Study, load_study
 from voxmoe.imaging.volume import Volume, read_raw
-from voxmoe.training.studies import read_studies, study_files
+from voxmoe.model.vision import VisionSettings
+from voxmoe.training.grids import samples_of
+from voxmoe.training.studies import study_files
 from voxmoe.vocabulary import PROFILES, PROFILES_BY_NAME, Modality, Profile
 from voxmoe.vqa.audit import audit
 from voxmoe.vqa.dataset import SPLITS, Dataset, build_dataset, open_dataset
@@ -112,11 +114,10 @@ def test_a_dataset_of_a_layout_of_its_own(name: str, tmp_path: Path) -> None:
     assert decided == name if name == "msd-task01" else decided.startswith(f"{name}:")
     rows = rows_of(dataset)
     files = study_files(dataset, rows)
-    grid = (6, 12, 12)
-    for gridded, fractions in read_studies(files, grid, lambda done, total: None, grid, dataset.label_values).values():
-        assert gridded.present.all()
-        assert fractions is not None
-        assert (fractions.reshape(len(profile.labels), -1).max(axis=1) > 0).all()
+    vision = VisionSettings(grid=(6, 12, 12), patch=(1, 1, 1), pool=(1, 1, 1), hidden=8, layers=1, heads=1, mlp=8)
+    for sample in samples_of(files, vision, dataset.label_values, lambda stage, done, total: None):
+        assert sample.present.all()
+        assert (sample.fractions.flatten(1).amax(dim=1) > 0).all()
     checked = audit([dataset])
     assert (checked.images, checked.leaks, checked.duplicates) == (8, (), ())
     first = next(iter(files))

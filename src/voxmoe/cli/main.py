@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxmoe.cli.readers import readers
-from voxmoe.errors import QuestionError, StudyError, VoxmoeError
+from voxmoe.errors import CacheError, QuestionError, StudyError, VoxmoeError
 
 if TYPE_CHECKING:
     from voxmoe.imaging.study import Study
@@ -29,6 +29,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(readers, name="readers")
+
+cache_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(cache_app, name="cache", help="What was computed once and kept: how much there is, and removing it.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ProfileOption = Annotated[
@@ -251,7 +254,11 @@ def train(
     settings: Annotated[list[str] | None, typer.Argument(help="Changes to it, e.g. fit.epochs=1 out=run2.")] = None,
     default: Annotated[bool, typer.Option("--default", help="Make it the model that `ask` uses by itself.")] = False,
 ) -> None:
-    """Train a model by a recipe. A run that has already finished is not repeated."""
+    """Train a model by a recipe. A run that has finished is not repeated, one that was interrupted goes on.
+
+    Several processes: torchrun --nproc_per_node 2 -m voxmoe.cli.main train RECIPE, or accelerate launch
+    (docs/training.md).
+    """
     from voxmoe.cli import show
     from voxmoe.training.recipe import load_recipe
     from voxmoe.training.run import is_finished, make_default
@@ -261,8 +268,12 @@ def train(
     if is_finished(loaded):
         show.note(f"{loaded.out}: already trained by this recipe on this dataset")
     else:
-        with show.Progress() as progress:
-            run_training(loaded, progress.report)
+        try:
+            with show.Progress() as progress:
+                run_training(loaded, progress.report)
+        except KeyboardInterrupt:
+            show.note(f"{loaded.out}: the same command goes on from the last checkpoint, if there is one")
+            raise
         show.note(f"model in {loaded.out}")
     if default:
         make_default(loaded.out)
@@ -408,6 +419,37 @@ def ask(
             progress.report("answering", number, len(questions))
             answers.append(answerer.ask(study, question).to_json())
     show.result(answers if len(answers) > 1 else answers[0], show.answers, json)
+
+
+@cache_app.callback(invoke_without_command=True)
+def cache(context: typer.Context, json: Json = False) -> None:
+    """Show how much was computed once and kept, and where."""
+    if context.invoked_subcommand is not None:
+        return
+    from voxmoe.cli import show
+    from voxmoe.training.cache import usage
+
+    show.result(usage(), show.cache, json)
+
+
+@cache_app.command()
+def prune(
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", min=0, metavar="DAYS", help="Remove what was not used for so long.")
+    ] = None,
+    max_size: Annotated[
+        float | None, typer.Option("--max-size", min=0, metavar="GB", help="Remove the longest unused above this size.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all of it.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove from the cache. Nothing in it is needed: what is gone is computed again."""
+    from voxmoe.cli import show
+    from voxmoe.training.cache import prune as run_pruning
+
+    if older_than is None and max_size is None and not everything:
+        raise CacheError("nothing to remove was named; give --older-than DAYS, --max-size GB or --all")
+    show.result(run_pruning(older_than, max_size, everything), show.pruned, json)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Results for people: tables on standard output, progress and notes on standard error."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,7 +33,13 @@ _WIDE = 160
 
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
-err = Console(highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _WIDE, stderr=True)
+err = Console(
+    highlight=False,
+    soft_wrap=True,
+    width=None if sys.stderr.isatty() else _WIDE,
+    stderr=True,
+    quiet=os.environ.get("RANK", "0") != "0",  # of several processes that train together, one speaks
+)
 _QUIET_STEPS = 10
 _FEW_CASES = 4
 """Up to so many cases of a benchmark are printed one by one."""
@@ -408,6 +415,24 @@ def _memory(result: dict[str, Any]) -> None:
         sizes = [f"{found[name] / 1e6:,.0f} MB" for name in bytes_of]
         table.add_row(system, str(found["sequence"]), *sizes, f"{found['connector_parameters'] / 1e6:.1f} M")
     out.print(table)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def cache(found: dict[str, Any]) -> None:
+    out.print(f"{found['folder']}: {_size(found['bytes'])}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("kind", "files", "size", "what"):
+        table.add_column(column, justify="right" if column in ("files", "size") else "left")
+    for kind, held in found["kinds"].items():
+        table.add_row(kind, f"{held['files']:,}", _size(held["bytes"]), held["what"])
+    out.print(table)
+
+
+def pruned(found: dict[str, int]) -> None:
+    out.print(f"{found['files']:,} files removed, {_size(found['bytes'])}")
 
 
 def info(found: dict[str, Any]) -> None:

@@ -19,14 +19,13 @@ from voxmoe.evaluation.predictions import Chances
 from voxmoe.model.heads import SIZES, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.training.features import StudyFeatures, encode_studies, stack
+from voxmoe.training.features import FeatureCache, Features, stack
 from voxmoe.training.samples import Row
-from voxmoe.training.studies import read_studies, study_files
+from voxmoe.training.studies import study_files
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.dataset import Dataset
 
 Report = Callable[[str, int, int], None]
-Features = Mapping[str, StudyFeatures]
 BATCH = 16
 Subset = frozenset[Modality]
 EVERYTHING: Subset = frozenset(Modality)
@@ -57,19 +56,11 @@ def load(place: Path | str) -> tuple[MpLLM, MpLLMProcessor]:
     return model, MpLLMProcessor.from_pretrained(place)
 
 
-def features_of(model: MpLLM, dataset: Dataset, rows: Sequence[Row], report: Report) -> Features | None:
+def features_of(model: MpLLM, dataset: Dataset, rows: Sequence[Row], report: Report) -> Mapping[str, Features] | None:
     """What the model's encoder sees of every study that the rows ask about, once; None for a text-only model."""
-    vision = model.settings.vision
-    if vision is None:
+    if model.settings.vision is None:
         return None
-    studies = read_studies(
-        study_files(dataset, rows), vision.grid, lambda done, total: report("reading studies", done, total)
-    )
-    return encode_studies(
-        model,
-        {name: study for name, (study, _) in studies.items()},
-        lambda done, total: report("encoding studies", done, total),
-    )
+    return FeatureCache(model).of_all(study_files(dataset, rows), report)
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
@@ -80,12 +71,11 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
 
 
 def _batch(
-    model: MpLLM, processor: MpLLMProcessor, rows: Sequence[Row], features: Features | None
+    model: MpLLM, processor: MpLLMProcessor, rows: Sequence[Row], features: Mapping[str, Features] | None
 ) -> dict[str, Tensor]:
     batch: dict[str, Tensor] = dict(processor([row["question"] for row in rows]))
     if features is not None:
-        seen = stack([features[row["study"]] for row in rows])
-        batch |= {"tokens": seen.tokens, "cls": seen.cls, "present": seen.present}
+        batch |= stack([features[row["study"]] for row in rows])
     return {name: tensor.to(model.device) for name, tensor in batch.items()}
 
 
@@ -98,7 +88,7 @@ def hear(
     model: MpLLM,
     processor: MpLLMProcessor,
     rows: Sequence[Row],
-    features: Features | None,
+    features: Mapping[str, Features] | None,
     subsets: Sequence[Subset] = (EVERYTHING,),
     report: Report = lambda stage, done, total: None,
 ) -> list[Said]:
@@ -148,7 +138,7 @@ def write(
     model: MpLLM,
     processor: MpLLMProcessor,
     rows: Sequence[Row],
-    features: Features | None,
+    features: Mapping[str, Features] | None,
     report: Report = lambda stage, done, total: None,
 ) -> list[str]:
     """The answer that the model writes to every row (greedy decoding)."""

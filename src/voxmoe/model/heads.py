@@ -42,15 +42,22 @@ class TaskHeads(nn.Module):
 
 
 def head_losses(
-    logits: dict[str, Float[Tensor, "B A"]], targets: dict[str, Int[Tensor, "B *A"]]
+    logits: dict[str, Float[Tensor, "B A"]],
+    targets: dict[str, Int[Tensor, "B *A"]],
+    weights: dict[str, Float[Tensor, "B *C"]] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Cross-entropy for the exclusive tasks and out of scope, binary cross-entropy over the entries of region."""
+    """Cross-entropy for the exclusive tasks and out of scope, binary cross-entropy over the entries of region.
+
+    Each is a mean over the batch, of terms multiplied by `weights` where they are given.
+    """
     losses = {
-        name: F.cross_entropy(logits[name], targets[name].long()) for name in (*map(str, EXCLUSIVE_TASKS), OUT_OF_SCOPE)
+        name: F.cross_entropy(logits[name], targets[name].long(), reduction="none")
+        for name in (*map(str, EXCLUSIVE_TASKS), OUT_OF_SCOPE)
     }
     region = str(Task.REGION)
-    losses[region] = F.binary_cross_entropy_with_logits(logits[region], targets[region].to(logits[region].dtype))
-    return losses
+    wanted = targets[region].to(logits[region].dtype)
+    losses[region] = F.binary_cross_entropy_with_logits(logits[region], wanted, reduction="none")
+    return {name: (loss if weights is None else loss * weights[name]).mean() for name, loss in losses.items()}
 
 
 def probabilities(logits: dict[str, Float[Tensor, "B A"]]) -> dict[str, Float[Tensor, "B A"]]:

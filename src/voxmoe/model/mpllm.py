@@ -236,10 +236,12 @@ class MpLLM(PreTrainedModel):
         answer_ids: Int[Tensor, "B A"] | None = None,
         answer_mask: Int[Tensor, "B A"] | None = None,
         targets: dict[str, Int[Tensor, "B *C"]] | None = None,
+        target_weights: dict[str, Float[Tensor, "B *W"]] | None = None,
         **kwargs: Any,
     ) -> MpLLMOutput:
         """Logits of the answer's tokens and of the heads, or with `targets` the loss of equation (2) instead of the
-        answer's logits, which are then computed only for tokens that are not padding.
+        answer's logits, which are then computed only for tokens that are not padding. `target_weights` multiply the
+        terms of the heads' losses.
 
         The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`, and `low` from
         an encoder with two streams), in both cases with the modalities that are `present`, or as what `look` gives.
@@ -258,7 +260,7 @@ class MpLLM(PreTrainedModel):
         if targets is None:
             output.logits = self.language_model.get_output_embeddings()(answered)
             return output
-        output.losses = head_losses(heads, targets)
+        output.losses = head_losses(heads, targets, target_weights)
         if answer_ids is not None and answer_mask is not None:
             output.losses["text"] = self._text_loss(answered, answer_ids, answer_mask)
         factors = self.settings.loss.model_dump()
@@ -310,16 +312,18 @@ class MpLLM(PreTrainedModel):
 
     # ------------------------------------------------------------------ saving
 
-    def own_state(self) -> dict[str, Tensor]:
-        """All weights but those that the language model brings along."""
+    def own_state(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """All weights but those that the language model brings along; out of `state` where that is given."""
         return {
             name: tensor
-            for name, tensor in self.state_dict().items()
+            for name, tensor in (self.state_dict() if state is None else state).items()
             if not name.startswith("language_model.") or ".lora_" in name
         }
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        kwargs["state_dict"] = {name: tensor.contiguous() for name, tensor in self.own_state().items()}
+        """Write config and own weights; `state_dict` gives them where they are not the model's own memory (FSDP)."""
+        own = self.own_state(kwargs.pop("state_dict", None))
+        kwargs["state_dict"] = {name: tensor.contiguous() for name, tensor in own.items()}
         super().save_pretrained(save_directory, **kwargs)
 
     @classmethod

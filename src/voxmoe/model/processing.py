@@ -38,13 +38,28 @@ class MpLLMProcessor(ProcessorMixin):
 
         Raises `QuestionError` for an empty or over-long question.
         """
-        data: dict[str, Tensor] = {}
-        data["question_ids"], data["question_mask"] = self._pad([self._question(q) for q in questions], left=True)
-        if answers is not None:
-            data["answer_ids"], data["answer_mask"] = self._pad([self._tokens(a) for a in answers], left=False)
+        asked = self.tokens(questions)
+        for question, ids in zip(questions, asked, strict=True):
+            check_question(question, ids)
+        data = self.padded(asked, self.tokens(answers) if answers is not None else None)
         if studies is not None:
             data |= self.see(studies)
         return BatchFeature(data)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, closed by EOS."""
+        ids: list[list[int]] = self.tokenizer([text.strip() for text in texts], add_special_tokens=False)["input_ids"]
+        return [[*text, self.tokenizer.eos_token_id] for text in ids]
+
+    def padded(
+        self, questions: Sequence[list[int]], answers: Sequence[list[int]] | None = None
+    ) -> dict[str, Int[Tensor, "B L"]]:
+        """Ids of questions, padded on the left, and of answers, padded on the right, with their masks."""
+        data: dict[str, Tensor] = {}
+        data["question_ids"], data["question_mask"] = self._pad(questions, left=True)
+        if answers is not None:
+            data["answer_ids"], data["answer_mask"] = self._pad(answers, left=False)
+        return data
 
     def see(self, studies: Sequence[Study | GriddedStudy]) -> dict[str, Tensor]:
         """Images [B, M, D, H, W] in 0 to 1 and which modalities are present [B, M]; nothing for the text-only
@@ -61,20 +76,6 @@ class MpLLMProcessor(ProcessorMixin):
         texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def _tokens(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [*ids, self.tokenizer.eos_token_id]
-
-    def _question(self, question: str) -> list[int]:
-        if not question.strip():
-            raise QuestionError("the question is empty; ask about the volume, region, shape or spread of a label")
-        ids = self._tokens(question.strip())
-        if len(ids) > MAX_QUESTION_TOKENS:
-            raise QuestionError(
-                f"the question has {len(ids)} tokens; at most {MAX_QUESTION_TOKENS} are read, ask it more briefly"
-            )
-        return ids
-
     def _pad(self, sequences: Sequence[list[int]], left: bool) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
         longest = max(map(len, sequences))
         ids = torch.full((len(sequences), longest), self.tokenizer.eos_token_id)
@@ -84,6 +85,16 @@ class MpLLMProcessor(ProcessorMixin):
             ids[row, place] = torch.tensor(sequence)
             mask[row, place] = 1
         return ids, mask
+
+
+def check_question(question: str, ids: Sequence[int]) -> None:
+    """Raise `QuestionError` for an empty question or one of too many tokens."""
+    if not question.strip():
+        raise QuestionError("the question is empty; ask about the volume, region, shape or spread of a label")
+    if len(ids) > MAX_QUESTION_TOKENS:
+        raise QuestionError(
+            f"the question has {len(ids)} tokens; at most {MAX_QUESTION_TOKENS} are read, ask it more briefly"
+        )
 
 
 AutoProcessor.register(MpLLMConfig, MpLLMProcessor)

@@ -6,19 +6,28 @@ after this.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from voxmoe.errors import TrainingError
-from voxmoe.imaging.grid import GriddedStudy
 from voxmoe.model.encoder import Encoder
 from voxmoe.training.recipe import EyeSettings
 
-Sample = tuple[GriddedStudy, Float32[np.ndarray, "L D H W"]]
+_RISE = 0.1001
+"""Share of the steps in which the learning rate rises; with 0.1, OneCycleLR would divide by zero at ten steps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A study on the encoder's grid, which modalities it has, and its labels' fractions on the grid of patches."""
+
+    images: Float[Tensor, "M D H W"]
+    present: Bool[Tensor, " M"]
+    fractions: Float[Tensor, "L d h w"]
 
 
 def drop_modalities(present: Bool[Tensor, "B M"], chance: float, generator: torch.Generator) -> Bool[Tensor, "B M"]:
@@ -50,25 +59,26 @@ def train_eye(
     seed: int,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> list[float]:
-    """Train the encoder in place; returns the loss of every step.
-
-    Each sample is a study on the encoder's grid with its labels' fractions on the grid of patches.
-    """
+    """Train the encoder in place, on the device where it is; returns the loss of every step."""
+    device = next(encoder.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    images = torch.from_numpy(np.stack([study.images for study, _ in samples]))
-    present = torch.from_numpy(np.stack([study.present for study, _ in samples]))
-    fractions = torch.from_numpy(np.stack([fraction for _, fraction in samples]))
-    model = _Grounding(encoder, images.shape[1], fractions.shape[1]).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.05)
+    modalities, labels = len(samples[0].present), len(samples[0].fractions)
+    model = _Grounding(encoder, modalities, labels).to(device).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.05, fused=True)
     steps = settings.epochs * -(-len(samples) // settings.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, steps, pct_start=_RISE)
     losses: list[float] = []
     for _ in range(settings.epochs):
         for rows in torch.split(torch.randperm(len(samples), generator=generator), settings.batch_size):
-            flip = torch.rand((), generator=generator) < 0.5
-            view, target = (part[rows].flip(-1) if flip else part[rows] for part in (images, fractions))
-            logits = model(view, drop_modalities(present[rows], 0.15, generator))
-            loss = F.binary_cross_entropy_with_logits(logits, target.flatten(2))
+            batch = [samples[int(row)] for row in rows]
+            view, target = (
+                torch.stack(part) for part in ([one.images for one in batch], [one.fractions for one in batch])
+            )
+            if torch.rand((), generator=generator) < 0.5:
+                view, target = view.flip(-1), target.flip(-1)
+            present = drop_modalities(torch.stack([one.present for one in batch]), 0.15, generator)
+            logits = model(view.to(device), present.to(device))
+            loss = F.binary_cross_entropy_with_logits(logits, target.to(device).flatten(2))
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"the eye's loss became {loss.item()} at step {len(losses)}; lower eye.learning_rate"

@@ -1,50 +1,184 @@
-"""What the frozen encoder sees of each study, computed once."""
+"""What the frozen encoder sees of each study: computed once, kept on disk, read batch by batch.
 
-from collections.abc import Callable, Mapping, Sequence
+The key of an entry is what decides it: the voxels of each modality, the view, the grid and the other settings of the
+encoder, its weights, and the code that brings voxels to the grid and through the encoder.
+
+Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from voxmoe.imaging.grid import GriddedStudy
-from voxmoe.model.features import VisionFeatures
+from voxmoe.imaging.grid import GriddedStudy, to_grid
+from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.model.mpllm import MpLLM
+from voxmoe.training.augment import AugmentSettings, View, apply_view, draw_views
+from voxmoe.training.cache import FEATURES, code_digest, key_of, place
+from voxmoe.training.digests import Digests, FileStates, files_of, study_digests
+from voxmoe.training.processes import Processes
+from voxmoe.training.studies import ahead, cell_mm
+from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
+
+Features = dict[str, Tensor]
+"""Of one study: tokens [M, T, K], cls [M, K], present [M], and low [M, U, L] from an encoder with two streams."""
+Precision = Literal["float32", "float16", "bfloat16"]
+PRECISION: Precision = "float16"
+"""Measured in docs/training.md: rounding to it changes an answer's logits less than anything else that is rounded."""
+Report = Callable[[str, int, int], None]
+
+
+def stack(features: Sequence[Features]) -> dict[str, Tensor]:
+    """The features of a batch of studies, as arguments of the model."""
+    return {name: torch.stack([_widened(study[name]) for study in features]) for name in features[0]}
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+class KeptFeatures(Mapping[str, Features]):
+    """The features of studies by name, each in one view or more, read from disk whenever they are asked for."""
+
+    def __init__(self, paths: Mapping[str, Sequence[Path]]) -> None:
+        self.paths = paths
+
+    def view(self, study: str, number: int) -> Features:
+        return read_tensors(self.paths[study][number])
+
+    def __getitem__(self, study: str) -> Features:
+        """The study as it is."""
+        return self.view(study, 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
 
 
 @dataclass(frozen=True)
-class StudyFeatures:
-    """Pooled tokens and CLS of every modality of one study, and low-level tokens from an encoder with two streams."""
+class _Work:
+    """Where the views of a study are kept, and those of them that have to be encoded."""
 
-    tokens: Float[Tensor, "M T K"]
-    cls: Float[Tensor, "M K"]
-    present: Bool[Tensor, " M"]
-    low: Float[Tensor, "M U L"] | None = None
+    paths: list[Path]
+    missing: list[tuple[Path, GriddedStudy]]
 
 
-def stack(features: Sequence[StudyFeatures]) -> VisionFeatures:
-    low = [study.low for study in features if study.low is not None]
-    return VisionFeatures(
-        torch.stack([study.tokens for study in features]),
-        torch.stack([study.cls for study in features]),
-        torch.stack([study.present for study in features]),
-        torch.stack(low) if low else None,
-    )
+def weights_digest(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
-@torch.no_grad()
-def encode_studies(
-    model: MpLLM,
-    studies: Mapping[str, GriddedStudy],
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, StudyFeatures]:
-    """The features of every study, by its name."""
-    features = {}
-    for name, study in studies.items():
-        seen = model.encode_images(
-            torch.from_numpy(study.images)[None].to(model.device),
-            torch.from_numpy(study.present)[None].to(model.device),
-        )
-        features[name] = StudyFeatures(**{part: tensor[0] for part, tensor in seen.inputs().items()})
-        progress(len(features), len(studies))
-    return features
+def _code(encoder: nn.Module) -> str:
+    """A hash of what of our code decides what the encoder sees."""
+    parts = {type(part).__module__ for part in encoder.modules()}
+    ours = {name for name in parts if name.startswith("voxmoe.")}
+    return code_digest([to_grid.__module__, apply_view.__module__, *ours])
+
+
+class FeatureCache:
+    """The features that one model's encoder computes. The encoder must not change any more."""
+
+    def __init__(self, model: MpLLM, precision: Precision = PRECISION) -> None:
+        vision = model.settings.vision
+        assert vision is not None
+        self.model = model
+        self.grid = vision.grid
+        self.dtype: torch.dtype = getattr(torch, precision)
+        # Which file the weights came from does not matter, they are in the key themselves.
+        settings = vision.model_dump(mode="json", exclude={"weights", "fingerprint"})
+        weights, code = weights_digest(model.vision), _code(model.vision)
+        self.encoder = key_of(settings=settings, weights=weights, code=code, precision=precision)
+
+    def path(self, digests: Digests, view: View | None = None) -> Path:
+        """The file of a study of these images in a view."""
+        drawn = view.to_json() if view is not None else None
+        return place(FEATURES, key_of(encoder=self.encoder, images=digests, view=drawn), ".safetensors")
+
+    @torch.no_grad()
+    def see(self, study: GriddedStudy) -> Features:
+        """What the encoder sees, rounded as it is kept."""
+        device = self.model.device
+        images, present = torch.from_numpy(study.images)[None], torch.from_numpy(study.present)[None]
+        seen = self.model.encode_images(images.to(device), present.to(device)).inputs()
+        return {name: self._rounded(tensor[0].cpu()) for name, tensor in seen.items()}
+
+    def _rounded(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+    def of(self, study: Study) -> Features:
+        """The features of a study in memory."""
+        path = self.path(study_digests(study))
+        if is_intact(path):
+            return read_tensors(path)
+        features = self.see(to_grid(study, self.grid))
+        write_tensors(path, features, {"study": study.id})
+        return features
+
+    def of_all(
+        self,
+        studies: Mapping[str, StudyFiles],
+        report: Report,
+        augment: AugmentSettings | None = None,
+        seed: int = 0,
+        processes: Processes | None = None,
+    ) -> KeptFeatures:
+        """The features of all studies; what is not there yet, or damaged, is computed.
+
+        Of several processes each computes its share. Where they do not see each other's files, each computes what it
+        misses.
+        """
+
+        def work(present: Callable[[Path], bool]) -> Callable[[StudyFiles], _Work]:
+            return lambda files: self._work(files, draw_views(augment, seed, files.id), present)
+
+        rank, count = (processes.rank, processes.count) if processes else (0, 1)
+        names = list(studies)
+        own = names[rank::count]
+        paths = self._compute(studies, own, work(is_intact), report)
+        if processes is not None and count > 1:
+            processes.wait()
+            others = [name for name in names if name not in paths]
+            paths |= self._compute(studies, others, work(Path.is_file), report)
+        return KeptFeatures({name: paths[name] for name in names})
+
+    def _compute(
+        self,
+        studies: Mapping[str, StudyFiles],
+        names: Sequence[str],
+        work: Callable[[StudyFiles], _Work],
+        report: Report,
+    ) -> dict[str, list[Path]]:
+        paths = {}
+        for name, found in zip(names, ahead(work, (studies[name] for name in names)), strict=True):
+            for path, gridded in found.missing:
+                write_tensors(path, self.see(gridded), {"study": name})
+            paths[name] = found.paths
+            report("encoding studies", len(paths), len(names))
+        return paths
+
+    def _work(self, files: StudyFiles, views: list[View | None], present: Callable[[Path], bool]) -> _Work:
+        states = FileStates(files_of(files))
+        digests = states.remembered()
+        study = None
+        if digests is None:
+            study = load_study(files)
+            digests = study_digests(study)
+            states.remember(digests)
+        paths = [self.path(digests, view) for view in views]
+        missing = [(path, view) for path, view in zip(paths, views, strict=True) if not present(path)]
+        if not missing:
+            return _Work(paths, [])
+        study = study or load_study(files)
+        gridded = to_grid(study, self.grid)
+        cell = cell_mm(study, gridded, self.grid)
+        return _Work(paths, [(path, apply_view(gridded, cell, view)) for path, view in missing])

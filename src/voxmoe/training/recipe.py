@@ -10,6 +10,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from voxmoe.errors import RecipeError
 from voxmoe.model.mpllm import ModelSettings
 from voxmoe.settings import Settings
+from voxmoe.training.augment import AugmentSettings
+from voxmoe.training.features import PRECISION, Precision
 
 
 class EyeSettings(Settings):
@@ -27,7 +29,10 @@ class FitSettings(Settings):
     max_steps: int = -1
     """Stop after this many optimiser steps; -1 for all epochs."""
     batch_size: PositiveInt = 1
+    """Questions in one forward pass."""
     accumulation: PositiveInt = 8
+    """Forward passes of an optimiser step, shared by all processes: a step learns from batch_size x accumulation
+    questions, however many processes there are."""
     learning_rate: PositiveFloat = 2e-4
     """Of the language model's adapters."""
     expert_learning_rate: PositiveFloat = 2e-4
@@ -38,6 +43,12 @@ class FitSettings(Settings):
     """Of the matrix products; auto takes bf16 where the processor has instructions for it (elsewhere it is slower)."""
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance of each modality of a sample to be left out; one always stays."""
+    balance: bool = False
+    """Weigh each answer in the heads' losses by how rare it is in the training questions, 1 on average."""
+    save_steps: PositiveInt = 200
+    """Steps between checkpoints; an interrupted run goes on from the last."""
+    report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
+    """Where the log goes beside training.jsonl; `pip install "voxmoe[track]"` brings both."""
 
 
 class Recipe(Settings):
@@ -52,6 +63,10 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     eye: EyeSettings | None = None
     """None leaves the encoder with the weights that it is made with."""
+    augment: AugmentSettings | None = None
+    """None shows each scan as it is."""
+    features: Precision = PRECISION
+    """How what the encoder sees is kept on disk."""
     fit: FitSettings = FitSettings()
 
 

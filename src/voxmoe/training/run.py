@@ -1,8 +1,9 @@
-"""A training run from its recipe: read the studies, pretrain the eye, compute features once, fit on questions.
+"""A training run from its recipe: check, pretrain the eye, compute features once, fit on questions.
 
 OUT/config.json, model.safetensors, processor files   the model, for `MpLLM.from_pretrained(OUT)`
 OUT/recipe.yaml, training.jsonl                       what was done and how it went
 OUT/manifest.json                                     with what; written last
+OUT/checkpoints/                                      where a run that was interrupted goes on; removed at the end
 """
 
 import json
@@ -10,27 +11,45 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import torch
 import transformers
 import yaml
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from accelerate.utils import send_to_device
+from transformers import set_seed
 
 from voxmoe import __version__
-from voxmoe.errors import DatasetError, TrainingError
 from voxmoe.files import home, sha256, write_bytes, write_json
+from voxmoe.imaging.study import StudyFiles
+from voxmoe.model.encoder import make_encoder
 from voxmoe.model.language import load_tokenizer
 from voxmoe.model.mpllm import MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.training.eye import Sample, train_eye
-from voxmoe.training.features import StudyFeatures, encode_studies
-from voxmoe.training.recipe import FitSettings, Recipe
-from voxmoe.training.samples import Collator, LengthSampler, Row, Rows
-from voxmoe.training.studies import read_studies, study_files
+from voxmoe.training.cache import EYES, key_of, place
+from voxmoe.training.checks import training_rows
+from voxmoe.training.eye import train_eye
+from voxmoe.training.features import FeatureCache, KeptFeatures, weights_digest
+from voxmoe.training.grids import samples_of
+from voxmoe.training.log import TrainingLog
+from voxmoe.training.processes import Processes
+from voxmoe.training.recipe import EyeSettings, Recipe
+from voxmoe.training.samples import Collator, Course, Row, Tokens, tokenised
+from voxmoe.training.studies import study_files
+from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
+from voxmoe.training.trainer import (
+    FitTrainer,
+    check_reporters,
+    last_checkpoint,
+    lighten,
+    make_trainer,
+    shared_accumulation,
+    uses_bf16,
+)
 from voxmoe.vqa.dataset import Dataset, open_dataset
 
 CALIBRATION = 128
@@ -41,13 +60,20 @@ Report = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done, and how much there is."""
 
 
+def _terms(recipe: Recipe) -> dict[str, Any]:
+    """What a run is known again by: its recipe and the bytes of its dataset."""
+    files = sorted((recipe.data / "data").glob("*.parquet"))
+    return {"recipe": recipe.model_dump(mode="json"), "dataset": {file.name: sha256(file) for file in files}}
+
+
 def is_finished(recipe: Recipe) -> bool:
     """Whether the recipe's run has ended with this very recipe and dataset."""
     manifest = recipe.out / "manifest.json"
     if not manifest.is_file():
         return False
     record = json.loads(manifest.read_text())
-    return bool(record["recipe"] == recipe.model_dump(mode="json") and record["dataset"] == _dataset_hash(recipe))
+    terms = _terms(recipe)
+    return bool({name: record[name] for name in terms} == terms)
 
 
 def make_default(model: Path) -> None:
@@ -55,193 +81,185 @@ def make_default(model: Path) -> None:
     write_bytes(home() / "default-model", f"{model.resolve()}\n".encode())
 
 
-def _dataset_hash(recipe: Recipe) -> dict[str, str]:
-    files = [*sorted((recipe.data / "data").glob("*.parquet"))]
-    return {file.name: sha256(file) for file in files}
-
-
 @dataclass(frozen=True)
-class _Seen:
-    """The features of the studies, and the losses of the eye's training."""
+class _Run:
+    """What all stages of a run need."""
 
-    features: dict[str, StudyFeatures] | None
-    eye_losses: list[float]
+    recipe: Recipe
+    dataset: Dataset
+    rows: list[Row]
+    files: dict[str, StudyFiles]
+    """Of the studies; none for the text-only baseline."""
+    processes: Processes
+    report: Report
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.recipe.out / "checkpoints"
 
 
-def _see(model: MpLLM, recipe: Recipe, dataset: Dataset, rows: list[Row], report: Report) -> _Seen:
-    vision = recipe.model.vision
-    if vision is None:
-        return _Seen(None, [])
-    files = study_files(dataset, rows)
-    studies = read_studies(
-        files,
-        vision.grid,
-        lambda done, total: report("reading studies", done, total),
-        vision.patches if recipe.eye else None,
-        dataset.label_values,
-    )
-    losses = []
-    if recipe.eye is not None:
-        samples: list[Sample] = [(study, fractions) for study, fractions in studies.values() if fractions is not None]
+def _begin(run: _Run) -> None:
+    """Keep what an interrupted run of the same recipe and dataset has left, and remove what another one has."""
+    if run.processes.first:
+        terms = json.dumps(_terms(run.recipe), sort_keys=True)
+        kept = run.checkpoints / "run.json"
+        if not kept.is_file() or kept.read_text() != terms:
+            rmtree(run.checkpoints, ignore_errors=True)
+            (run.recipe.out / "manifest.json").unlink(missing_ok=True)  # what lies here now is not whole
+            write_bytes(kept, terms.encode())
+    run.processes.wait()
+
+
+def _make_model(run: _Run) -> tuple[MpLLM, MpLLMProcessor]:
+    run.report("loading the language model", 0, 1)
+    settings = run.recipe.model.model_copy(update={"profile": run.dataset.manifest["profiles"][0]})
+    model = MpLLM(MpLLMConfig.of(settings))
+    grid = settings.vision.grid if settings.vision is not None else None
+    processor = MpLLMProcessor(load_tokenizer(model.settings.language), grid=grid)
+    if uses_bf16(run.recipe.fit):
+        lighten(model)
+    model.to(run.processes.device)
+    run.report("loading the language model", 1, 1)
+    return model, processor
+
+
+def _pretrain(model: MpLLM, run: _Run, eye: EyeSettings) -> list[float]:
+    """Train the encoder, or take it as any run with the same encoder, data and seed has left it; the losses of its
+    steps.
+
+    Without weights to start from, the encoder is drawn from the seed alone, so that models which differ elsewhere
+    share it.
+    """
+    if model.vision.settings.weights is None:
+        with torch.random.fork_rng():
+            torch.manual_seed(run.recipe.seed)
+            model.vision.load_state_dict(make_encoder(model.vision.settings).state_dict())
+    decided = {"start": weights_digest(model.vision), "eye": eye.model_dump(), "seed": run.recipe.seed}
+    kept = place(EYES, key_of(dataset=_terms(run.recipe)["dataset"], **decided), ".safetensors")
+    if run.processes.first and not is_intact(kept):
+        samples = samples_of(run.files, model.vision.settings, run.dataset.label_values, run.report)
         losses = train_eye(
             model.vision,
             samples,
-            recipe.eye,
-            recipe.seed,
-            lambda step, steps, loss: report(f"training the eye (loss {loss:.4f})", step, steps),
+            eye,
+            run.recipe.seed,
+            lambda step, steps, loss: run.report(f"training the eye (loss {loss:.4f})", step, steps),
         )
+        write_tensors(kept, {**model.vision.state_dict(), "losses": torch.tensor(losses, dtype=torch.float64)})
+    run.processes.wait()
+    state = read_tensors(kept)
+    found: list[float] = state.pop("losses").tolist()
+    model.vision.load_state_dict(state)
+    return found
+
+
+def _see(model: MpLLM, run: _Run) -> tuple[KeptFeatures | None, list[float]]:
+    """The features of all studies, and the losses of the eye's pretraining."""
+    recipe = run.recipe
+    if recipe.model.vision is None:
+        return None, []
+    losses = _pretrain(model, run, recipe.eye) if recipe.eye is not None else []
     model.vision.requires_grad_(False).eval()
-    features = encode_studies(
-        model,
-        {name: study for name, (study, _) in studies.items()},
-        lambda done, total: report("encoding studies", done, total),
-    )
-    return _Seen(features, losses)
+    cache = FeatureCache(model, recipe.features)
+    return cache.of_all(run.files, run.report, recipe.augment, recipe.seed, run.processes), losses
 
 
-class _Watch(TrainerCallback):
-    """Report progress, keep a log of one line a step, stop on a loss that is not a number."""
-
-    def __init__(self, report: Report, log: Path, eye_losses: list[float]) -> None:
-        self.report = report
-        self.log = log
-        lines = [json.dumps({"stage": "eye", "step": step, "loss": loss}) for step, loss in enumerate(eye_losses, 1)]
-        write_bytes(log, "".join(line + "\n" for line in lines).encode())
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if not logs or "loss" not in logs:
-            return
-        with self.log.open("a") as stream:
-            stream.write(json.dumps({"stage": "fit", "step": state.global_step, **logs}) + "\n")
-        self.report(f"fitting (loss {logs['loss']:.3f})", state.global_step, state.max_steps)
-        if not logs["loss"] < float("inf"):
-            raise TrainingError(f"the loss became {logs['loss']} at step {state.global_step}; lower fit.learning_rate")
-
-
-def _optimiser(model: MpLLM, fit: FitSettings) -> torch.optim.Optimizer:
-    adapters = [p for name, p in model.named_parameters() if p.requires_grad and ".lora_" in name]
-    others = [p for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name]
-    return torch.optim.AdamW(
-        [{"params": adapters, "lr": fit.learning_rate}, {"params": others, "lr": fit.expert_learning_rate}],
-        weight_decay=0.0,
-    )
-
-
-def uses_bf16(fit: FitSettings) -> bool:
-    """Whether matrix products run in bf16: as the recipe says, else where the hardware is made for it."""
-    if fit.precision != "auto":
-        return fit.precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _lengths(rows: Sequence[Row]) -> list[int]:
-    return [len(row["question"]) + len(row["answer"]) for row in rows]
-
-
-class _Trainer(Trainer):
-    """Trainer whose batches hold questions of about the same length, so that little is spent on padding."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LengthSampler(_lengths(self.train_dataset.rows), batch, self.args.seed)
-
-
-def _calibrate(model: MpLLM, collate: Collator, rows: list[Row], recipe: Recipe, report: Report) -> None:
+def _calibrate(model: MpLLM, collate: Collator, run: _Run) -> None:
     """Let router and heads standardise what they read, by a sample of the training questions."""
-    report("calibrating", 0, 1)
-    order = list(LengthSampler(_lengths(rows), CALIBRATION_BATCH, recipe.seed))[:CALIBRATION]
+    run.report("calibrating", 0, 1)
+    course = Course([tokens.length for tokens in collate.tokens], CALIBRATION_BATCH, 1, run.recipe.seed)
+    chosen = [course[place].row for place in range(min(CALIBRATION, len(run.rows)))]
     batches = [
-        collate([rows[index] for index in order[start : start + CALIBRATION_BATCH]])
-        for start in range(0, len(order), CALIBRATION_BATCH)
+        send_to_device(collate.plain(chosen[start : start + CALIBRATION_BATCH]), model.device)
+        for start in range(0, len(chosen), CALIBRATION_BATCH)
     ]
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.fit)):
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(run.recipe.fit)):
         model.eval().calibrate(batches)
-    report("calibrating", 1, 1)
+    run.report("calibrating", 1, 1)
 
 
-def _fit(model: MpLLM, processor: MpLLMProcessor, recipe: Recipe, rows: list[Row], seen: _Seen, report: Report) -> None:
-    fit = recipe.fit
-    collate = Collator(processor, seen.features, fit.modality_dropout, recipe.seed)
-    _calibrate(model, collate, rows, recipe, report)
-    steps_an_epoch = -(-len(rows) // (fit.batch_size * fit.accumulation))
-    steps = fit.max_steps if fit.max_steps > 0 else int(fit.epochs * steps_an_epoch)
-    arguments = TrainingArguments(
-        output_dir=str(recipe.out / "checkpoints"),
+def _course(run: _Run, tokens: list[Tokens]) -> Course:
+    fit = run.recipe.fit
+    step_size = fit.batch_size * fit.accumulation
+    steps = fit.max_steps if fit.max_steps > 0 else max(1, round(fit.epochs * len(tokens) / step_size))
+    return Course([one.length for one in tokens], step_size, steps, run.recipe.seed)
+
+
+def _fit(model: MpLLM, processor: MpLLMProcessor, run: _Run) -> FitTrainer:
+    recipe = run.recipe
+    tokens = tokenised(run.rows, processor)
+    features, eye_losses = _see(model, run)
+    collate = Collator(
+        processor,
+        run.rows,
+        tokens,
+        features,
+        modality_dropout=recipe.fit.modality_dropout,
+        balance=recipe.fit.balance,
         seed=recipe.seed,
-        max_steps=steps,
-        per_device_train_batch_size=fit.batch_size,
-        gradient_accumulation_steps=fit.accumulation,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(fit.warmup * steps),
-        bf16=uses_bf16(recipe.fit),
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
     )
-    optimiser = _optimiser(model, fit)
-    trainer = _Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=Rows(rows),
-        data_collator=collate,
-        optimizers=(
-            optimiser,
-            transformers.get_cosine_schedule_with_warmup(optimiser, arguments.warmup_steps, steps),
-        ),
-        callbacks=[_Watch(report, recipe.out / "training.jsonl", seen.eye_losses)],
-    )
-    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-    trainer.train()
+    checkpoint = last_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        _calibrate(model, collate, run)
+    log = TrainingLog(recipe.out / "training.jsonl")
+    if run.processes.first:
+        log.rewind(eye_losses, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+    course = _course(run, tokens)
+    trainer = make_trainer(model, recipe, course, collate, run.checkpoints, log, run.processes, run.report)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer
 
 
-def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> Path:
-    """Run a recipe and return the folder of the finished model.
-
-    Raises `DatasetError` if the dataset cannot be used with the recipe and `TrainingError` if the loss stops being a
-    number.
-    """
-    started = time.monotonic()
-    dataset = open_dataset(recipe.data)
-    rows = dataset.rows("train")
-    if not rows:
-        raise DatasetError(f"{recipe.data}: has no training questions; build it from more studies")
-    set_seed(recipe.seed)
-    recipe.out.mkdir(parents=True, exist_ok=True)
-    settings = recipe.model.model_copy(update={"profile": dataset.manifest["profiles"][0]})
-    report("loading the language model", 0, 1)
-    model = MpLLM(MpLLMConfig.of(settings))
-    processor = MpLLMProcessor(
-        load_tokenizer(model.settings.language), grid=settings.vision.grid if settings.vision else None
-    )
-    report("loading the language model", 1, 1)
-    seen = _see(model, recipe, dataset, rows, report)
-    _fit(model, processor, recipe, rows, seen, report)
-    model.eval().save_pretrained(recipe.out)
-    processor.save_pretrained(recipe.out)
-    write_bytes(recipe.out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).encode())
+def _save(trainer: FitTrainer, model: MpLLM, processor: MpLLMProcessor, run: _Run, seconds: float) -> None:
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of FSDP, all processes have a part
+    if not run.processes.first:
+        return
+    out = run.recipe.out
+    model.save_pretrained(out, state_dict=state)
+    processor.save_pretrained(out)
+    dumped = run.recipe.model_dump(mode="json")
+    write_bytes(out / "recipe.yaml", yaml.safe_dump(dumped, sort_keys=False).encode())
     write_json(
-        recipe.out / "manifest.json",
+        out / "manifest.json",
         {
             "voxmoe": __version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "python": platform.python_version(),
+            "processes": run.processes.count,
             "threads": torch.get_num_threads(),
-            "precision": "bf16" if uses_bf16(recipe.fit) else "fp32",
+            "precision": "bf16" if uses_bf16(run.recipe.fit) else "fp32",
             "cores": os.cpu_count(),
-            "recipe": recipe.model_dump(mode="json"),
-            "dataset": _dataset_hash(recipe),
+            **_terms(run.recipe),
+            "steps": trainer.state.global_step,
             "language": model.settings.language.model_dump(mode="json"),
             "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "seconds": round(time.monotonic() - started, 1),
+            "seconds": round(seconds, 1),
         },
     )
+    rmtree(run.checkpoints)
+
+
+def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> Path:
+    """Run a recipe and return the folder of the finished model.
+
+    A run of the same recipe and dataset that was interrupted goes on from its last checkpoint. Raises `DatasetError` or
+    `QuestionError` if the dataset cannot be used with the recipe and `TrainingError` if the run cannot go on.
+    """
+    started = time.monotonic()
+    processes = Processes()
+    check_reporters(recipe.fit)
+    shared_accumulation(recipe.fit, processes)
+    dataset = open_dataset(recipe.data)
+    rows = training_rows(dataset, recipe)
+    files = study_files(dataset, rows, with_masks=recipe.eye is not None) if recipe.model.vision else {}
+    run = _Run(recipe, dataset, rows, files, processes, report if processes.first else lambda *_: None)
+    _begin(run)
+    set_seed(recipe.seed)
+    model, processor = _make_model(run)
+    trainer = _fit(model, processor, run)
+    _save(trainer, model, processor, run, time.monotonic() - started)
+    processes.wait()
+    processes.end()
     logging.getLogger(__name__).info("model written to %s", recipe.out)
     return recipe.out

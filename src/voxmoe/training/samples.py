@@ -1,100 +1,194 @@
-"""Rows of a dataset -> batches of tensors for mpLLM."""
+"""Rows of a dataset -> batches of tensors for mpLLM, in an order that seed and recipe alone decide.
 
-from collections.abc import Iterator, Mapping, Sequence
+Everything that is drawn for a sample (its place in the order, the view of its study, the modalities left out) depends
+on the seed, the epoch and the row, never on what was drawn before. So a run that goes on after an interruption, or is
+shared by several processes, learns from the same samples.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Sampler
 
+from voxmoe.errors import QuestionError
 from voxmoe.model.heads import SIZES
-from voxmoe.model.processing import MpLLMProcessor
+from voxmoe.model.processing import MpLLMProcessor, check_question
 from voxmoe.training.eye import drop_modalities
-from voxmoe.training.features import StudyFeatures, stack
+from voxmoe.training.features import KeptFeatures, stack
+from voxmoe.vocabulary import Task
 
 Row = dict[str, Any]
 
 
-class Rows(TorchDataset[Row]):
-    """The rows as a map-style dataset."""
+@dataclass(frozen=True)
+class Tokens:
+    """A row's question and answer as token ids, EOS included."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
+    question: list[int]
+    answer: list[int]
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Row:
-        return self.rows[index]
+    @property
+    def length(self) -> int:
+        return len(self.question) + len(self.answer)
 
 
-class LengthSampler(Sampler[int]):
-    """A random order in which each batch holds rows of about the same length, so that little is spent on padding.
+def tokenised(rows: Sequence[Row], processor: MpLLMProcessor) -> list[Tokens]:
+    """All rows as tokens; raises `QuestionError` that names the row whose question is empty or over-long."""
+    questions = processor.tokens([row["question"] for row in rows])
+    answers = processor.tokens([row["answer"] for row in rows])
+    for row, question in zip(rows, questions, strict=True):
+        try:
+            check_question(row["question"], question)
+        except QuestionError as error:
+            raise QuestionError(f"row {row['id']}: {error}") from None
+    return [Tokens(*pair) for pair in zip(questions, answers, strict=True)]
 
-    Rows are shuffled, sorted by length within pools of batches, and the batches are shuffled again. The order depends
-    on the seed and the epoch alone.
+
+@dataclass(frozen=True)
+class Draw:
+    """The sample at a place of the run: which row, and for which time."""
+
+    place: int
+    row: int
+    epoch: int
+
+
+class Course(TorchDataset[Draw]):
+    """All samples of a run, one epoch after the other, as many as its steps take.
+
+    Each epoch has an order of its own, in which the samples of a step are about equally long, so that little is spent
+    on padding: rows are shuffled, sorted by length within pools of steps, and the steps are shuffled. Where an epoch
+    ends in the middle of a step, the next one completes it.
     """
 
     POOL = 16
-    """Batches in a pool."""
+    """Steps in a pool."""
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
+    def __init__(self, lengths: Sequence[int], step_size: int, steps: int, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.step_size = step_size
+        self.steps = steps
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self._order = lru_cache(maxsize=2)(self._draw_order)
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.steps * self.step_size
 
-    def __iter__(self) -> Iterator[int]:
-        generator = np.random.default_rng([self.seed, self.epoch])
+    def __getitem__(self, place: int) -> Draw:
+        epoch, within = divmod(place, len(self.lengths))
+        return Draw(place, int(self._order(epoch)[within]), epoch)
+
+    def _draw_order(self, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng([self.seed, epoch])
+        size = self.step_size
         order = generator.permutation(len(self.lengths))
-        size = self.batch_size
-        batches: list[list[int]] = []
-        for start in range(0, len(order), size * self.POOL):
-            pool = sorted(order[start : start + size * self.POOL].tolist(), key=lambda row: self.lengths[row])
-            batches += [pool[place : place + size] for place in range(0, len(pool), size)]
-        full = [batch for batch in batches if len(batch) == size]
-        rest = [batch for batch in batches if len(batch) < size]
-        for place in generator.permutation(len(full)):
-            yield from full[place]
-        for batch in rest:
-            yield from batch
+        lead = min(-epoch * len(order) % size, len(order))
+        whole = (len(order) - lead) // size * size
+        steps: list[np.ndarray] = []
+        for start in range(lead, lead + whole, size * self.POOL):
+            pool = order[start : min(start + size * self.POOL, lead + whole)]
+            steps += np.split(pool[np.argsort(self.lengths[pool], kind="stable")], len(pool) // size)
+        shuffled = [steps[index] for index in generator.permutation(len(steps))]
+        return np.concatenate([order[:lead], *shuffled, order[lead + whole :]])
 
 
 class Collator:
-    """Tokenize, pad and stack rows, with the features of their studies (none for the text-only baseline)."""
+    """Pad and stack samples, with the features of their studies (none for the text-only baseline)."""
 
     def __init__(
         self,
         processor: MpLLMProcessor,
-        features: Mapping[str, StudyFeatures] | None,
+        rows: Sequence[Row],
+        tokens: Sequence[Tokens],
+        features: KeptFeatures | None,
+        *,
         modality_dropout: float = 0.0,
+        balance: bool = False,
         seed: int = 0,
     ) -> None:
         self.processor = processor
+        self.rows = rows
+        self.tokens = tokens
         self.features = features
         self.modality_dropout = modality_dropout
-        self.generator = torch.Generator().manual_seed(seed)
+        self.weights = answer_weights(rows) if balance else None
+        self.seed = seed
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        batch: dict[str, Any] = dict(
-            self.processor([row["question"] for row in rows], answers=[row["answer"] for row in rows])
-        )
-        batch["targets"] = targets(rows)
+    def plain(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Rows with their studies as they are."""
+        batch = self._texts(rows)
         if self.features is not None:
-            batch |= stack([self.features[row["study"]] for row in rows]).inputs()
-            if self.modality_dropout:
-                batch["present"] = drop_modalities(batch["present"], self.modality_dropout, self.generator)
+            batch |= stack([self.features[self.rows[row]["study"]] for row in rows])
         return batch
+
+    def __call__(self, draws: Sequence[Draw]) -> dict[str, Any]:
+        """A batch to learn from, with the `place` of its first sample."""
+        batch = self._texts([draw.row for draw in draws]) | {"place": draws[0].place}
+        if self.features is not None:
+            generators = [self._generator(draw) for draw in draws]
+            seen = []
+            for draw, generator in zip(draws, generators, strict=True):
+                study = self.rows[draw.row]["study"]
+                seen.append(self.features.view(study, _below(len(self.features.paths[study]), generator)))
+            batch |= stack(seen)
+            if self.modality_dropout:
+                batch["present"] = torch.cat(
+                    [
+                        drop_modalities(present[None], self.modality_dropout, generator)
+                        for present, generator in zip(batch["present"], generators, strict=True)
+                    ]
+                )
+        return batch
+
+    def _texts(self, rows: Sequence[int]) -> dict[str, Any]:
+        chosen = [self.rows[row] for row in rows]
+        tokens = [self.tokens[row] for row in rows]
+        batch: dict[str, Any] = dict(
+            self.processor.padded([one.question for one in tokens], [one.answer for one in tokens])
+        )
+        batch["targets"] = targets(chosen)
+        if self.weights is not None:
+            wanted = batch["targets"]
+            batch["target_weights"] = {name: table.gather(0, wanted[name]) for name, table in self.weights.items()}
+        return batch
+
+    def _generator(self, draw: Draw) -> torch.Generator:
+        row = zlib.crc32(self.rows[draw.row]["id"].encode())
+        return torch.Generator().manual_seed(seed_of(self.seed, draw.epoch, row))
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _below(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
 
 
 def targets(rows: Sequence[Row]) -> dict[str, Tensor]:
     """What the heads should say for each row."""
     return {name: torch.tensor([row["targets"][name] for row in rows]) for name in SIZES}
+
+
+def answer_weights(rows: Sequence[Row]) -> dict[str, Float[Tensor, "..."]]:
+    """For each head the weight of each class [A], for region of a 0 and a 1 of each entry [2, A]: inversely
+    proportional to how often it occurs among the rows, and 1 on average over them."""
+    weights = {}
+    for name, wanted in targets(rows).items():
+        if name == str(Task.REGION):
+            ones = wanted.sum(dim=0)
+            counts = torch.stack([len(rows) - ones, ones])
+            kinds = (counts > 0).sum(dim=0)
+        else:
+            counts = torch.bincount(wanted, minlength=SIZES[name])
+            kinds = (counts > 0).sum()
+        weights[name] = torch.where(counts > 0, len(rows) / (kinds * counts.clamp(min=1)), 0.0)
+    return weights

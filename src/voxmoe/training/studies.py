@@ -1,26 +1,31 @@
-"""The studies of a dataset on the model's grid, each read once."""
+"""The studies of a dataset: their files, and the files read ahead of what is done with them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
-
-import joblib
-import numpy as np
-from jaxtyping import Float32
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from voxmoe.errors import DatasetError
-from voxmoe.imaging.grid import GriddedStudy, GridShape, label_fractions, to_grid
+from voxmoe.imaging.grid import GriddedStudy, GridShape
 from voxmoe.imaging.places import file_of
-from voxmoe.imaging.study import StudyFiles, load_study
+from voxmoe.imaging.study import Study, StudyFiles
 from voxmoe.vqa.dataset import Dataset
 
+T = TypeVar("T")
+R = TypeVar("R")
 Progress = Callable[[int, int], None]
 
 
-def study_files(dataset: Dataset, rows: Iterable[dict[str, Any]]) -> dict[str, StudyFiles]:
+def study_files(dataset: Dataset, rows: Iterable[dict[str, Any]], with_masks: bool = False) -> dict[str, StudyFiles]:
     """The files of each study that the rows ask about; raises `DatasetError` if one is no longer where it was."""
-    files = {row["study"]: dataset.study_files(row) for row in rows}
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault(row["study"], row)
+    files = {name: dataset.study_files(row) for name, row in first.items()}
     for study in files.values():
-        for path in map(file_of, study.images.values()):
+        images = map(file_of, study.images.values())
+        for path in (*images, *([study.mask] if with_masks and study.mask else [])):
             if not path.is_file():
                 raise DatasetError(
                     f"{path}: an image of the dataset {dataset.root} is gone; put the cohort back or build again"
@@ -28,30 +33,24 @@ def study_files(dataset: Dataset, rows: Iterable[dict[str, Any]]) -> dict[str, S
     return files
 
 
-def _read(
-    files: StudyFiles, grid: GridShape, fractions_on: GridShape | None, values: Mapping[str, Sequence[int]]
-) -> tuple[GriddedStudy, Float32[np.ndarray, "L D H W"] | None]:
-    study = load_study(files, with_mask=fractions_on is not None)
-    gridded = to_grid(study, grid)
-    if fractions_on is None or study.mask is None:
-        return gridded, None
-    return gridded, label_fractions(study.mask.data, values, gridded.box, fractions_on)
+def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """The results of `work` in order, computed in threads a few items ahead: memory is that of these few."""
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def read_studies(
-    files: Mapping[str, StudyFiles],
-    grid: GridShape,
-    progress: Progress,
-    fractions_on: GridShape | None = None,
-    values: Mapping[str, Sequence[int]] | None = None,
-    jobs: int = -1,
-) -> dict[str, tuple[GriddedStudy, Float32[np.ndarray, "L D H W"] | None]]:
-    """Every study on `grid`, with its labels' fractions on the coarser grid `fractions_on` where that is asked for."""
-    work = joblib.Parallel(n_jobs=jobs, return_as="generator", prefer="threads")(
-        joblib.delayed(_read)(study, grid, fractions_on, values or {}) for study in files.values()
+def cell_mm(study: Study, gridded: GriddedStudy, grid: GridShape) -> tuple[float, float, float]:
+    """Edges of the cells of a study's grid along depth, height and width."""
+    x, y, z = (
+        (stop - start) * spacing
+        for start, stop, spacing in zip(gridded.box.start, gridded.box.stop, study.reference.spacing, strict=True)
     )
-    studies = {}
-    for name, read in zip(files, work, strict=True):
-        studies[name] = read
-        progress(len(studies), len(files))
-    return studies
+    depth, height, width = grid
+    return z / depth, y / height, x / width

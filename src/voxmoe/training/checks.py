@@ -1,0 +1,66 @@
+"""Whether a dataset fits a recipe, before anything that takes long."""
+
+import re
+
+from voxmoe.errors import DatasetError, LabelError
+from voxmoe.imaging.layouts import profile_named
+from voxmoe.model.heads import SIZES
+from voxmoe.training.recipe import Recipe
+from voxmoe.training.samples import Row
+from voxmoe.vocabulary import Task
+from voxmoe.vqa.dataset import Dataset
+
+_SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+
+
+def training_rows(dataset: Dataset, recipe: Recipe) -> list[Row]:
+    """The training questions of a dataset.
+
+    Raises `DatasetError` that says what does not fit: no questions, more than one profile or another one than the
+    recipe's, labels or classes that are not the profile's, answers that a flip would make wrong.
+    """
+    rows = dataset.rows("train")
+    if not rows:
+        raise DatasetError(f"{dataset.root}: has no training questions; build it from more studies")
+    _check_profile(dataset, recipe, rows)
+    _check_targets(dataset, rows)
+    if recipe.augment is not None and recipe.augment.flip:
+        for row in rows:
+            if side := _SIDE.search(row["answer"]):
+                raise DatasetError(
+                    f"{dataset.root}: the answer of {row['id']} names a side ({side[0]!r}), which a flipped view would "
+                    "make wrong; set augment.flip=false"
+                )
+    return rows
+
+
+def _check_profile(dataset: Dataset, recipe: Recipe, rows: list[Row]) -> None:
+    profiles = dataset.manifest["profiles"]
+    if len(profiles) != 1:
+        raise DatasetError(f"{dataset.root}: mixes the profiles {', '.join(profiles)}; build one dataset for each")
+    if recipe.model.profile not in (None, profiles[0]):
+        raise DatasetError(
+            f"{dataset.root}: asks about the labels of {profiles[0]}, but the recipe's model.profile is "
+            f"{recipe.model.profile}; leave model.profile out, or name a dataset of that profile"
+        )
+    try:
+        known = {label.key for label in profile_named(profiles[0]).labels}
+    except LabelError as error:
+        raise DatasetError(f"{dataset.root}: {error}") from None
+    if unknown := {row["label"] for row in rows} - known:
+        raise DatasetError(
+            f"{dataset.root}: asks about {', '.join(sorted(unknown))}, but {profiles[0]} has the labels "
+            f"{', '.join(sorted(known))}; build the dataset again"
+        )
+
+
+def _check_targets(dataset: Dataset, rows: list[Row]) -> None:
+    for row in rows:
+        for name, size in SIZES.items():
+            found = row["targets"][name]
+            fits = len(found) == size if name == str(Task.REGION) else 0 <= found < size
+            if not fits:
+                raise DatasetError(
+                    f"{dataset.root}: the target {name} of {row['id']} is {found}, but the head has {size} classes; "
+                    "the dataset was built by another version: build it again"
+                )

@@ -1,0 +1,67 @@
+"""Samples for the eye: read from a study's files once, then from disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import make_study
+from voxmoe.imaging.grid import label_fractions, to_grid
+from voxmoe.imaging.study import StudyFiles
+from voxmoe.imaging.volume import write_volume
+from voxmoe.model.vision import VisionSettings
+from voxmoe.training import grids
+from voxmoe.training.grids import samples_of
+
+VISION = VisionSettings(grid=(8, 8, 8), patch=(2, 2, 2), pool=(2, 2, 2), hidden=16, layers=1, heads=2, mlp=32)
+LABELS = {"ET": [3], "NETC": [1]}
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, StudyFiles]:
+    monkeypatch.setenv("VOXMOE_HOME", str(tmp_path / "home"))
+    files = {}
+    for seed in range(2):
+        study = make_study(seed=seed, id=f"s{seed}")
+        assert study.mask is not None
+        images = {modality: tmp_path / f"{study.id}-{modality}.nii" for modality in study.images}
+        for modality, path in images.items():
+            write_volume(study.images[modality], path)
+        write_volume(study.mask, tmp_path / f"{study.id}-seg.nii")
+        files[study.id] = StudyFiles(study.id, study.id, images, tmp_path / f"{study.id}-seg.nii")
+    return files
+
+
+def test_samples_are_the_studies_on_the_grid(studies: dict[str, StudyFiles]) -> None:
+    samples = samples_of(studies, VISION, LABELS, quiet)
+    assert len(samples) == 2
+    study = make_study(seed=1)
+    assert study.mask is not None
+    gridded = to_grid(study, VISION.grid)
+    np.testing.assert_allclose(samples[1].images.numpy(), gridded.images, atol=2.0**-11)
+    fractions = label_fractions(study.mask.data, LABELS, gridded.box, VISION.patches)
+    np.testing.assert_allclose(samples[1].fractions.numpy(), fractions, atol=2.0**-11)
+    assert samples[1].images.dtype == torch.float32
+    assert len(samples[:1]) == 1
+
+
+def test_files_are_read_once_until_image_or_mask_change(
+    studies: dict[str, StudyFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = samples_of(studies, VISION, LABELS, quiet)
+    assert samples_of(studies, VISION, {"ET": 3}, quiet).paths != before.paths
+    mask = studies["s1"].mask
+    other = make_study(seed=7).mask
+    assert mask is not None
+    assert other is not None
+    write_volume(other, mask)
+    after = samples_of(studies, VISION, LABELS, quiet)
+    assert after.paths[0] == before.paths[0]
+    assert after.paths[1] != before.paths[1]
+    monkeypatch.setattr(grids, "load_study", None)
+    assert samples_of(studies, VISION, LABELS, quiet).paths == after.paths
