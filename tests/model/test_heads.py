@@ -29,6 +29,27 @@ def test_losses_are_cross_entropies() -> None:
     torch.testing.assert_close(losses["region"], -(y * p.log() + (1 - y) * (1 - p).log()).mean())
 
 
+def test_weights_multiply_each_term() -> None:
+    torch.manual_seed(0)
+    logits = TaskHeads(6)(torch.randn(3, 6))
+    encoded = [encode(Kind.IN_SCOPE, {Task.VOLUME: ["5-10%"]}), encode(Kind.OUT_OF_SCOPE, {})]
+    targets = {name: torch.tensor([row[name] for row in [*encoded, encoded[0]]]) for name in SIZES}
+    weights = {name: torch.rand(targets[name].shape) for name in SIZES}
+    losses = head_losses(logits, targets, weights)
+    alone = [
+        head_losses({n: v[i : i + 1] for n, v in logits.items()}, {n: v[i : i + 1] for n, v in targets.items()})
+        for i in range(3)
+    ]
+    for name in ("volume", "shape", "spread", "out_of_scope"):
+        expected = sum(weights[name][i] * alone[i][name] for i in range(3)) / 3
+        torch.testing.assert_close(losses[name], expected)
+    p, y = torch.sigmoid(logits["region"]), targets["region"].float()
+    terms = -(y * p.log() + (1 - y) * (1 - p).log())
+    torch.testing.assert_close(losses["region"], (terms * weights["region"]).mean())
+    ones = {name: torch.ones(targets[name].shape) for name in SIZES}
+    assert head_losses(logits, targets, ones) == head_losses(logits, targets)
+
+
 def test_probabilities_sum_to_one_but_for_regions() -> None:
     chances = probabilities(TaskHeads(6)(torch.randn(2, 6)))
     for name, values in chances.items():

@@ -1,16 +1,22 @@
-"""A run from its recipe: its record and its repetition."""
+"""A run from its recipe: record, repetition, evaluation of what came out."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from voxmoe.errors import DatasetError
+from voxmoe.errors import DatasetError, MissingPackageError, QuestionError, TrainingError
 from voxmoe.evaluation.evaluate import evaluate
+from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.recipe import load_recipe
 from voxmoe.training.run import is_finished, train
+from voxmoe.training.trainer import last_checkpoint
 
 
 def test_a_run_leaves_its_record(tiny_model: Path, tiny_recipe: Path) -> None:
@@ -39,21 +45,126 @@ def test_a_system_with_two_streams_is_trained_and_evaluated(tiny_recipe: Path, d
     assert list(results["methods"]) == ["majority class", "mpLLM"]
 
 
+def losses_of(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "training.jsonl").read_text().splitlines()]
+
+
 def test_accumulated_small_batches_equal_one_large_batch(tiny_recipe: Path, tmp_path: Path) -> None:
     changes = [
-        "fit.max_steps=2",
+        "fit.max_steps=3",
         "fit.precision=fp32",
-        "fit.modality_dropout=0",
+        "fit.modality_dropout=0.3",
+        "fit.balance=true",
         "eye=null",
         "model.language.lora.dropout=0",
     ]
-    losses = []
+    folders = []
     for batch, accumulation in ((8, 1), (1, 8)):
         out = tmp_path / f"{batch}x{accumulation}"
         sizes = [f"fit.batch_size={batch}", f"fit.accumulation={accumulation}", f"out={out}"]
-        train(load_recipe(tiny_recipe, [*changes, *sizes]))
-        losses.append([json.loads(line)["loss"] for line in (out / "training.jsonl").read_text().splitlines()])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        folders.append(train(load_recipe(tiny_recipe, [*changes, *sizes])))
+    one, other = (losses_of(folder) for folder in folders)
+    assert one == pytest.approx(other, rel=1e-5)
+    first, second = (load_file(folder / "model.safetensors") for folder in folders)
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=2e-6, rtol=1e-4, msg=name)
+
+
+def test_views_and_balance_change_what_is_learned(tiny_recipe: Path, tmp_path: Path) -> None:
+    losses = []
+    for number, change in enumerate(("seed=0", "augment={variants: 3}", "fit.balance=true")):
+        changes = ["eye=null", "fit.max_steps=2", "fit.precision=fp32", change, f"out={tmp_path / str(number)}"]
+        losses.append(losses_of(train(load_recipe(tiny_recipe, changes)))[0])
+    assert len(set(losses)) == 3
+
+
+@pytest.mark.parametrize("what", ["loss", "norm of the gradient"])
+def test_what_is_no_number_ends_the_run(
+    tiny_recipe: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+
+    def spoilt(self: MpLLM, *arguments: Any, **named: Any) -> Any:
+        nonlocal steps
+        output = forward(self, *arguments, **named)
+        steps += 1
+        if steps == 6:  # two passes a step, so in the third
+            factor = torch.tensor(torch.nan if what == "loss" else 1e38)
+            output.loss = (
+                output.loss * factor if what == "loss" else output.loss + factor * (output.loss - output.loss.detach())
+            )
+        return output
+
+    forward = MpLLM.forward
+    monkeypatch.setattr(MpLLM, "forward", spoilt)
+    changes = ["eye=null", "fit.save_steps=1", "fit.precision=fp32", f"out={tmp_path}"]
+    with pytest.raises(TrainingError, match=rf"the {what} became (nan|inf) at step 3.*fit\.learning_rate"):
+        train(load_recipe(tiny_recipe, changes))
+    assert len(losses_of(tmp_path)) == 2
+    kept = last_checkpoint(tmp_path / "checkpoints")
+    assert kept is not None
+    assert kept.name == "checkpoint-2"
+    assert all(tensor.isfinite().all() for tensor in load_file(kept / "model.safetensors").values())
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "trackio"])
+def test_a_log_that_needs_a_package_says_which(
+    tiny_recipe: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voxmoe.training.trainer.find_spec", lambda package: None)
+    with pytest.raises(MissingPackageError, match=f"pip install {name}"):
+        train(load_recipe(tiny_recipe, [f"fit.report_to=[{name}]", f"out={tmp_path}"]))
+
+
+def test_an_over_long_question_is_named_before_anything_is_encoded(
+    tiny_recipe: Path, dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dataset, tmp_path / "data")
+    table = pq.read_table(dataset / "data" / "train.parquet")
+    rows = table.to_pylist()
+    rows[4]["question"] = "where is it " * 100
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), tmp_path / "data" / "data" / "train.parquet")
+    stages: list[str] = []
+    recipe = load_recipe(tiny_recipe, [f"data={tmp_path / 'data'}", f"out={tmp_path / 'out'}"])
+    with pytest.raises(QuestionError, match=rf"{rows[4]['id']}: the question has \d+ tokens"):
+        train(recipe, lambda stage, done, total: stages.append(stage))
+    assert set(stages) == {"loading the language model"}
+
+
+def test_evaluation_stands_beside_its_baselines(
+    tiny_model: Path, tiny_recipe: Path, dataset: Path, tmp_path: Path
+) -> None:
+    blind = train(load_recipe(tiny_recipe, ["model.vision=null", "eye=null", f"out={tmp_path}"]))
+    results = evaluate(tiny_model, dataset, text_only=blind)
+    assert list(results["methods"]) == ["majority class", "text-only", "mpLLM"]
+    assert results["questions"] == 24
+    for scores in results["methods"].values():
+        assert set(scores["tasks"]) == {"volume", "region", "shape", "spread", "mean"}
+        assert all(0 <= estimate["value"] <= 100 for estimate in scores["tasks"].values())
+
+
+def test_a_dataset_of_another_profile_is_refused(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "data").mkdir(parents=True)
+    for split in (dataset / "data").iterdir():
+        (other / "data" / split.name).write_bytes(split.read_bytes())
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "profiles": ["met-2024"]}))
+    with pytest.raises(DatasetError, match=r"met-2024.*gli-2024"):
+        evaluate(tiny_model, other)
+
+
+def test_images_that_are_gone_are_named(tiny_model: Path, tiny_recipe: Path, dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "moved"
+    (other / "data").mkdir(parents=True)
+    for split in (dataset / "data").iterdir():
+        (other / "data" / split.name).write_bytes(split.read_bytes())
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "images": str(tmp_path / "nowhere")}))
+    with pytest.raises(DatasetError, match=r"nowhere.*is gone"):
+        evaluate(tiny_model, other)
+    with pytest.raises(DatasetError, match=r"nowhere.*is gone"):
+        train(load_recipe(tiny_recipe, [f"data={other}", f"out={tmp_path / 'out'}"]))
 
 
 def test_no_dataset_is_named(tiny_recipe: Path, tmp_path: Path) -> None:

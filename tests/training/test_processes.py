@@ -1,0 +1,104 @@
+"""Several processes learn what one learns, as copies (DDP) and with the weights shared out among them (FSDP)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
+
+from voxmoe.errors import TrainingError
+from voxmoe.training.processes import Processes
+from voxmoe.training.recipe import FitSettings, load_recipe
+from voxmoe.training.run import train
+from voxmoe.training.trainer import shared_accumulation
+
+CONFIGS = Path(__file__).parents[2] / "recipes" / "accelerate"
+CHANGES = [
+    "fit.max_steps=4",
+    "fit.save_steps=2",
+    "fit.precision=fp32",
+    "fit.modality_dropout=0.3",
+    "model.language.lora.dropout=0.2",
+]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(load_recipe(tiny_recipe, [*CHANGES, f"out={tmp_path_factory.mktemp('alone')}"]))
+
+
+def launch(launcher: list[str], tiny_recipe: Path, out: Path) -> None:
+    command = [sys.executable, *launcher, "train", str(tiny_recipe), *CHANGES, f"out={out}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_TORCH_DEVICE": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count(f"model in {out}") == 1, "one process speaks"
+
+
+def close(alone: Path, together: Path) -> None:
+    """Equal up to the order in which numbers are added."""
+    logs = []
+    for folder in (alone, together):
+        lines = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+        logs.append([(line["step"], line["loss"], line.get("grad_norm", 0.0)) for line in lines])
+    assert len(logs[0]) == len(logs[1])
+    for one, other in zip(*logs, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    weights, others = (load_file(folder / "model.safetensors") for folder in (alone, together))
+    assert weights.keys() == others.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(others[name], tensor, atol=2e-6, rtol=1e-4, msg=name)
+    assert json.loads((together / "manifest.json").read_text())["processes"] == 2
+    assert not list(together.rglob("*.tmp"))
+    assert not (together / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_by_torchrun(
+    alone: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOXMOE_HOME", str(tmp_path / "home"))  # nothing is kept yet: they compute it together
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "voxmoe.cli.main"]
+    launch(launcher, tiny_recipe, tmp_path / "out")
+    close(alone, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_two_processes_by_the_fsdp_config(alone: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    options = ["--config_file", str(CONFIGS / "fsdp.yaml"), "--num_processes", "2", "--main_process_port", "0"]
+    script = str(Path(__file__).with_name("fsdp_on_cpu.py"))
+    launch(["-m", "accelerate.commands.launch", *options, script], tiny_recipe, tmp_path / "out")
+    close(alone, tmp_path / "out")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configs_are_accelerates(path: Path) -> None:
+    config = load_config_from_file(str(path))
+    kind = str(config.distributed_type).rpartition(".")[2]
+    assert kind == {"ddp": "MULTI_GPU", "fsdp": "FSDP", "deepspeed": "DEEPSPEED"}[path.stem]
+    assert config.num_processes == 2
+    assert f"recipes/accelerate/{path.name}" in path.read_text()
+    assert set(yaml.safe_load(path.read_text())) <= {*vars(config)}
+
+
+class Three(Processes):
+    """One of three."""
+
+    def __init__(self) -> None:
+        """Without a group."""
+
+    @property
+    def count(self) -> int:
+        return 3
+
+
+def test_a_step_is_shared_evenly_or_not_at_all() -> None:
+    assert shared_accumulation(FitSettings(accumulation=9), Three()) == 3
+    with pytest.raises(TrainingError, match=r"8 forward passes a step .* 3 processes; choose fit\.accumulation"):
+        shared_accumulation(FitSettings(accumulation=8), Three())
