@@ -42,7 +42,8 @@ def test_a_system_with_two_streams_is_trained_and_evaluated(tiny_recipe: Path, d
     connector = "{kind: med3dvlm, high_tokens: [4, 2], low_tokens: [6, 3]}"
     changes = [f"model.vision={vision}", f"model.connector={connector}", "fit.max_steps=2", f"out={tmp_path}"]
     results = evaluate(train(load_recipe(tiny_recipe, changes)), dataset)
-    assert list(results["methods"]) == ["majority class", "mpLLM"]
+    assert results["method"] == "Med3DVLM"
+    assert results["method"] in results["methods"]
 
 
 def losses_of(folder: Path) -> list[float]:
@@ -131,38 +132,13 @@ def test_an_over_long_question_is_named_before_anything_is_encoded(
     assert set(stages) == {"loading the language model"}
 
 
-def test_evaluation_stands_beside_its_baselines(
-    tiny_model: Path, tiny_recipe: Path, dataset: Path, tmp_path: Path
-) -> None:
-    blind = train(load_recipe(tiny_recipe, ["model.vision=null", "eye=null", f"out={tmp_path}"]))
-    results = evaluate(tiny_model, dataset, text_only=blind)
-    assert list(results["methods"]) == ["majority class", "text-only", "mpLLM"]
-    assert results["questions"] == 24
-    for scores in results["methods"].values():
-        assert set(scores["tasks"]) == {"volume", "region", "shape", "spread", "mean"}
-        assert all(0 <= estimate["value"] <= 100 for estimate in scores["tasks"].values())
-
-
-def test_a_dataset_of_another_profile_is_refused(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    (other / "data").mkdir(parents=True)
-    for split in (dataset / "data").iterdir():
-        (other / "data" / split.name).write_bytes(split.read_bytes())
-    manifest = json.loads((dataset / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps({**manifest, "profiles": ["met-2024"]}))
-    with pytest.raises(DatasetError, match=r"met-2024.*gli-2024"):
-        evaluate(tiny_model, other)
-
-
-def test_images_that_are_gone_are_named(tiny_model: Path, tiny_recipe: Path, dataset: Path, tmp_path: Path) -> None:
+def test_images_that_are_gone_are_named(tiny_recipe: Path, dataset: Path, tmp_path: Path) -> None:
     other = tmp_path / "moved"
     (other / "data").mkdir(parents=True)
     for split in (dataset / "data").iterdir():
         (other / "data" / split.name).write_bytes(split.read_bytes())
     manifest = json.loads((dataset / "manifest.json").read_text())
     (other / "manifest.json").write_text(json.dumps({**manifest, "images": str(tmp_path / "nowhere")}))
-    with pytest.raises(DatasetError, match=r"nowhere.*is gone"):
-        evaluate(tiny_model, other)
     with pytest.raises(DatasetError, match=r"nowhere.*is gone"):
         train(load_recipe(tiny_recipe, [f"data={other}", f"out={tmp_path / 'out'}"]))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from voxmoe.bench.building import bench_build
+from voxmoe.bench.caching import bench_cache
 from voxmoe.bench.experts import bench_experts
 from voxmoe.bench.findings import bench_findings
 from voxmoe.bench.memory import bench_memory
@@ -12,6 +13,7 @@ from voxmoe.errors import BenchError
 
 BENCHES: dict[str, Callable[[], dict[str, Any]]] = {
     "build": bench_build,
+    "cache": bench_cache,
     "experts": bench_experts,
     "findings": bench_findings,
     "memory": bench_memory,
