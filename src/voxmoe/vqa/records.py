@@ -65,8 +65,20 @@ def study_findings(
     return find(study.mask, profile, protocol, brain, region_map(study.mask, atlas or protocol.atlas, space))
 
 
+def _lies(files: StudyFiles, root: Path) -> dict[str, Any]:
+    """Where a study's files lie below the cohort, as each of its rows says."""
+    images = {str(modality): below(place, root) for modality, place in files.images.items()}
+    return {"images": images, "mask": below(files.mask, root) if files.mask else None}
+
+
 def _row(
-    files: StudyFiles, profile: Profile, number: int, question: Question, findings: Findings, terms: Terms
+    files: StudyFiles,
+    lies: dict[str, Any],
+    profile: Profile,
+    number: int,
+    question: Question,
+    findings: Findings,
+    terms: Terms,
 ) -> dict[str, Any]:
     draw = question.draw
     label = findings.labels[draw.label]
@@ -88,8 +100,7 @@ def _row(
         **exclusive,
         "region": list(answers.get(Task.REGION, ())),
         "targets": encode(draw.kind, answers),
-        "images": {str(m): below(place, terms.root) for m, place in files.images.items()},
-        "mask": below(files.mask, terms.root) if files.mask else None,
+        **lies,
         "draw": {"seed": terms.seed, "source": terms.source, "question": draw.question, "answer": draw.answer},
     }
 
@@ -107,7 +118,8 @@ def study_record(files: StudyFiles, terms: Terms) -> StudyRecord:
         questions = [apply_draw(draw, profile, findings.labels, wordings) for draw in draws]
     except VoxmoeError as error:
         return StudyRecord(files.id, files.patient, [], None, {}, str(error))
-    rows = [_row(files, profile, number, question, findings, terms) for number, question in enumerate(questions)]
+    lies = _lies(files, terms.root)
+    rows = [_row(files, lies, profile, number, question, findings, terms) for number, question in enumerate(questions)]
     parts = _parts(files)
     digest_of = digests(parts.values())
     hashes = {role: digest_of[place] for role, place in parts.items()}
