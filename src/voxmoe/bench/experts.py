@@ -194,7 +194,7 @@ def _setup(sizes: Sizes) -> _Setup:
     )
 
 
-def bench_experts(sizes: Sizes | None = None, runs: int = 5) -> dict[str, Any]:
+def bench_experts(sizes: Sizes | None = None, runs: int = 3) -> dict[str, Any]:
     """Time a forward pass, a forward and backward pass, and a further question about a study, which mixes what the
     experts made of it where the others compute it again; raises `BenchError` where the two ways differ."""
     sizes = sizes or Sizes()
