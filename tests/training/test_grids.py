@@ -54,7 +54,7 @@ def test_files_are_read_once_until_image_or_mask_change(
     studies: dict[str, StudyFiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = samples_of(studies, VISION, LABELS, quiet)
-    assert samples_of(studies, VISION, {"ET": 3}, quiet).paths != before.paths
+    assert samples_of(studies, VISION, {"ET": [3]}, quiet).paths != before.paths
     mask = studies["s1"].mask
     other = make_study(seed=7).mask
     assert mask is not None
