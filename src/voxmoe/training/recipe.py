@@ -40,7 +40,7 @@ class FitSettings(Settings):
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises; a cosine takes it down to 0 after that."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the matrix products; auto takes bf16 where the processor has instructions for it (elsewhere it is slower)."""
+    """Of the matrix products; auto takes bf16 where the processor multiplies it faster than float32."""
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance of each modality of a sample to be left out; one always stays."""
     balance: bool = False

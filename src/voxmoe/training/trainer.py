@@ -26,6 +26,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from voxmoe.errors import MissingPackageError, TrainingError
 from voxmoe.files import write_bytes
+from voxmoe.model.language import multiplies_bf16
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.log import TrainingLog
 from voxmoe.training.processes import PATIENCE, Processes
@@ -41,24 +42,17 @@ _KEPT = 2
 
 
 def uses_bf16(fit: FitSettings) -> bool:
-    """Whether matrix products run in bf16: as the recipe says, else where the hardware is made for it."""
-    if fit.precision != "auto":
-        return fit.precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    """Whether matrix products run in bf16: as the recipe says, else where the processor is made for it."""
+    return fit.precision == "bf16" if fit.precision != "auto" else multiplies_bf16()
 
 
 def lighten(model: MpLLM) -> None:
-    """Keep the frozen linear maps in bf16, as which autocast would read them in every pass, and let it alone cast the
-    adapters' inputs: the same products, in half the memory."""
+    """Keep the frozen linear maps in bf16, as which autocast would read them in every pass: the same products, in half
+    the memory."""
     embeddings = model.language_model.get_input_embeddings().weight
     for module in model.language_model.modules():
         if isinstance(module, nn.Linear) and not module.weight.requires_grad and module.weight is not embeddings:
             module.to(torch.bfloat16)
-        if hasattr(module, "cast_input_dtype_enabled"):  # peft's name for it, on adapted layers alone
-            module.cast_input_dtype_enabled = False
 
 
 def fitted_state(model: MpLLM, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:

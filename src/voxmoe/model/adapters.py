@@ -1,0 +1,77 @@
+"""A frozen linear map and its low-rank adapter as one operation: y = x W' + s (x A') B'.
+
+peft computes the same by four maps and passes over the outputs between them, and autograd undoes each by itself. Here
+the matrix product that makes the adapter's share also adds it, forward and backward, and only the input and its
+low-rank image are kept. Names, saving and loading of weights stay peft's.
+
+Shapes: N rows, I input width, O output width, R rank.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F  # noqa: N812
+
+
+class _Adapted(torch.autograd.Function):
+    """The map of the module's docstring, with dropout on what the adapter reads. `base` gets no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Float[Tensor, "N I"],
+        base: Float[Tensor, "O I"],
+        bias: Float[Tensor, " O"] | None,
+        down: Float[Tensor, "R I"],
+        up: Float[Tensor, "O R"],
+        scale: float,
+        dropout: float,
+    ) -> Float[Tensor, "N O"]:
+        read, kept = torch.native_dropout(rows, dropout, train=True) if dropout else (rows, None)
+        low = read @ down.T
+        ctx.save_for_backward(read, kept, base, down, up, low)
+        ctx.scale, ctx.raised = scale, 1 / (1 - dropout)
+        return F.linear(rows, base, bias).addmm_(low, up.T, alpha=scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Float[Tensor, "N O"]) -> tuple[Tensor | None, ...]:
+        read, kept, base, down, up, low = ctx.saved_tensors
+        below = (above @ up).mul_(ctx.scale)
+        rows = None
+        if ctx.needs_input_grad[0]:
+            rows = above @ base
+            if kept is None:
+                rows.addmm_(below, down)
+            else:
+                rows.addcmul_(below @ down, kept.to(rows.dtype), value=ctx.raised)
+        return rows, None, None, below.T @ read, (above.T @ low).mul_(ctx.scale), None, None
+
+
+class AdaptedLinear(LoraLinear):
+    """peft's adapted linear map with one adapter, computed as one operation: in the type that autocast asks for, else
+    in that of the base weights."""
+
+    def forward(self, x: Float[Tensor, "*N I"], *args: Any, **kwargs: Any) -> Float[Tensor, "*N O"]:
+        if self.disable_adapters or self.merged:
+            plain: Tensor = super().forward(x, *args, **kwargs)
+            return plain
+        (name,) = self.active_adapters
+        base = self.base_layer
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else base.weight.dtype
+        dropout = self.lora_dropout[name]
+        rows: Tensor = _Adapted.apply(  # type: ignore[no-untyped-call]
+            x.reshape(-1, x.shape[-1]).to(dtype),
+            base.weight.to(dtype),
+            None if base.bias is None else base.bias.to(dtype),
+            self.lora_A[name].weight.to(dtype),
+            self.lora_B[name].weight.to(dtype),
+            self.scaling[name],
+            dropout.p if self.training and isinstance(dropout, nn.Dropout) else 0.0,
+        )
+        return rows.view(*x.shape[:-1], rows.shape[-1])

@@ -1,0 +1,92 @@
+"""The adapted linear map: peft's own as the oracle, in outputs and gradients."""
+
+import pytest
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+
+from voxmoe.model.adapters import AdaptedLinear
+
+RANK, IN, OUT = 3, 7, 5
+
+
+def pair(bias: bool = False, dropout: float = 0.0) -> tuple[AdaptedLinear, LoraLinear]:
+    """Ours and peft's with the same weights, none of them zero."""
+    torch.manual_seed(0)
+    base = nn.Linear(IN, OUT, bias=bias).requires_grad_(False)
+    config = LoraConfig(r=RANK, lora_alpha=6, lora_dropout=dropout)
+    ours, theirs = (kind(base, "default", config, r=RANK, lora_alpha=6) for kind in (AdaptedLinear, LoraLinear))
+    nn.init.normal_(ours.lora_B["default"].weight)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+def run(layer: LoraLinear, given: Tensor) -> dict[str, Tensor]:
+    x = given.clone().requires_grad_()
+    y = layer(x)
+    torch.autograd.backward(y.float().pow(2).sum())
+    assert x.grad is not None
+    down, up = layer.lora_A["default"].weight.grad, layer.lora_B["default"].weight.grad
+    assert down is not None
+    assert up is not None
+    return {"y": y, "x": x.grad, "down": down, "up": up}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(IN,), (4, IN), (2, 3, IN)])
+def test_outputs_and_gradients_are_those_of_peft(bias: bool, shape: tuple[int, ...]) -> None:
+    ours, theirs = pair(bias)
+    x = torch.randn(shape)
+    torch.testing.assert_close(run(ours, x), run(theirs, x))
+
+
+def test_a_gradient_is_that_of_finite_differences() -> None:
+    ours, _ = pair(bias=True)
+    ours.double()
+    assert torch.autograd.gradcheck(ours, (torch.randn(4, IN, dtype=torch.double, requires_grad=True),))
+
+
+def test_dropout_is_on_what_the_adapter_reads_alone() -> None:
+    ours, theirs = pair(dropout=0.5)
+    x = torch.randn(2000, IN)
+    torch.manual_seed(1)
+    found = run(ours, x)
+    # The oracle: peft's formula with the mask that this seed draws.
+    torch.manual_seed(1)
+    read, _ = torch.native_dropout(x, 0.5, train=True)
+    down, up = (theirs.lora_A["default"].weight, theirs.lora_B["default"].weight)
+    given = x.clone().requires_grad_()
+    mask = (read != 0) * 2.0
+    y = theirs.base_layer(given) + 2.0 * (given * mask) @ down.T @ up.T
+    torch.autograd.backward(y.pow(2).sum())
+    assert 0.45 < (read == 0).float().mean() < 0.55
+    torch.testing.assert_close(found, {"y": y, "x": given.grad, "down": down.grad, "up": up.grad}, rtol=1e-4, atol=1e-3)
+
+
+def test_nothing_is_dropped_in_evaluation() -> None:
+    ours, theirs = pair(dropout=0.5)
+    x = torch.randn(4, IN)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+def test_autocast_and_the_weights_decide_the_type() -> None:
+    ours, theirs = pair()
+    x = torch.randn(4, IN)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = ours(x)
+        torch.testing.assert_close(y, theirs(x), rtol=2e-2, atol=2e-2)
+    assert y.dtype == torch.bfloat16
+    ours.base_layer.bfloat16()
+    assert ours(x).dtype == torch.bfloat16
+
+
+def test_a_merged_and_a_disabled_adapter_are_left_to_peft() -> None:
+    ours, theirs = pair()
+    x = torch.randn(4, IN)
+    adapted = ours(x)
+    ours.enable_adapters(False)
+    torch.testing.assert_close(ours(x), theirs.base_layer(x))
+    ours.enable_adapters(True)
+    ours.merge()
+    torch.testing.assert_close(ours(x), adapted)
