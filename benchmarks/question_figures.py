@@ -22,12 +22,12 @@ from voxmoe.vocabulary import (
     Task,
 )
 from voxmoe.vqa.findings import LabelFindings
-from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.paper_tables import PAPER_DATASETS, PaperDataset
 from voxmoe.vqa.sampling import apply_draw, draw_questions
-from voxmoe.vqa.topics import TOPICS
 from voxmoe.vqa.type_weights import TYPE_WEIGHTS, TypeWeights
-from voxmoe.vqa.wordings import QUESTION_TYPES
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES
+from voxmoe.vqa.wordings.grammar import GRAMMAR
+from voxmoe.vqa.wordings.topics import TOPICS
 
 
 def banks() -> None:

@@ -15,7 +15,7 @@ from voxmoe.imaging.study import Study
 from voxmoe.vocabulary import ABSENT, NO_REGION, Label, Modality, Task
 from voxmoe.vqa.findings import Findings, LabelFindings
 from voxmoe.vqa.sampling import listed
-from voxmoe.vqa.seeds import seed_question
+from voxmoe.vqa.wordings.seeds import seed_question
 
 NOT_COVERED = (
     "Covered: volume, region, shape and spread of each label. Not covered: diagnosis, grade, genetics, prognosis, "

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from voxmoe.files import sha256, write_json
-from voxmoe.vqa.grammar import GRAMMAR
-from voxmoe.vqa.wordings import QUESTION_TYPES
-from voxmoe.vqa.wordings_file import Entry, write_wordings
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES
+from voxmoe.vqa.wordings.file import Entry, write_wordings
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -19,8 +19,8 @@ from voxmoe.vocabulary import (
     Kind,
     Task,
 )
-from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.sampling import listed
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 LABEL = "Enhancing Tissue"
 GONE = dict.fromkeys(map(str, Task), "N/A")

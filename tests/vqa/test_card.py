@@ -10,7 +10,7 @@ import yaml
 
 from voxmoe.vqa.card import dataset_card, write_card
 from voxmoe.vqa.dataset import SPLITS, Dataset, open_dataset
-from voxmoe.vqa.grammar import GRAMMAR
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,13 @@ from voxmoe.vocabulary import Kind, Modality, Task
 from voxmoe.vqa.dataset import SPLITS, Dataset, build_dataset, open_dataset, split_patients
 from voxmoe.vqa.encoding import encode
 from voxmoe.vqa.findings import to_json
-from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.measure import measure
 from voxmoe.vqa.protocol import PAPER_V2
 from voxmoe.vqa.sampling import draw_questions, rebuild
 from voxmoe.vqa.type_weights import PAPER, TypeWeights
-from voxmoe.vqa.wordings import QUESTION_TYPES
-from voxmoe.vqa.wordings_file import Entry, write_wordings
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES
+from voxmoe.vqa.wordings.file import Entry, write_wordings
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 STUDIES = [f"BraTS-GLI-0000{patient}-{visit}" for patient, visit in ((1, 100), (1, 101), (2, 100), (3, 100), (4, 100))]
 NAMES = {label.key: label.name for label in profile_named("gli").labels}

@@ -20,9 +20,9 @@ from voxmoe.imaging.study import StudyFiles
 from voxmoe.imaging.volume import Volume, write_volume
 from voxmoe.vqa import records
 from voxmoe.vqa.dataset import build_dataset, open_dataset
-from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.protocol import CODE_V3, PAPER_V2
 from voxmoe.vqa.type_weights import PAPER
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 STUDIES = [f"BraTS-GLI-0000{number}-100" for number in range(1, 7)]
 SCRIPT = """

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from voxmoe.errors import DatasetError
 from voxmoe.vocabulary import ABSENT, NOT_ASKED, PROFILES, PROFILES_BY_NAME, Kind, Profile, Task
 from voxmoe.vqa.findings import LabelFindings
-from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.paper_tables import PAPER_DATASETS
 from voxmoe.vqa.sampling import Draw, apply_draw, check_enough, draw_questions, listed
 from voxmoe.vqa.type_weights import PAPER, UNIFORM, TypeWeights
-from voxmoe.vqa.wordings import QUESTION_TYPES, Bank, Tasks, Wording, Wordings
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES, Bank, Tasks, Wording, Wordings
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 GLI = PROFILES_BY_NAME["gli"]
 KINDS = [Kind.IN_SCOPE] * 4 + [Kind.PARTIAL, Kind.OUT_OF_SCOPE]

@@ -8,9 +8,9 @@ from voxmoe import __version__
 from voxmoe.files import home
 from voxmoe.imaging.parcellations import DEFAULT, LPBA40, PARCELLATIONS
 from voxmoe.vocabulary import CLASSES, PROFILES, Modality
-from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.protocol import PROTOCOLS
 from voxmoe.vqa.type_weights import TYPE_WEIGHTS
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 _PACKAGES = ("torch", "transformers", "peft", "nibabel", "numpy", "scipy", "scikit-image", "connected-components-3d")
 

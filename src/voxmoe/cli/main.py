@@ -189,8 +189,8 @@ def wordings(
     from dataclasses import asdict
 
     from voxmoe.cli import show
-    from voxmoe.vqa.endpoint import Endpoint
-    from voxmoe.vqa.rewording import RewordingSettings, reword
+    from voxmoe.vqa.wordings.endpoint import Endpoint
+    from voxmoe.vqa.wordings.rewording import RewordingSettings, reword
 
     settings = RewordingSettings(
         model=model,

@@ -20,8 +20,8 @@ from voxmoe.model.experts import ExpertSettings
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.vqa.dataset import open_dataset
-from voxmoe.vqa.seeds import template_prompts
 from voxmoe.vqa.statistics import type_name
+from voxmoe.vqa.wordings.seeds import template_prompts
 
 VERSION = 1
 _TINY = 1e-12

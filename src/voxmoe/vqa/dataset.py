@@ -31,8 +31,8 @@ from voxmoe.vqa.protocol import Protocol
 from voxmoe.vqa.records import KeptRecords, StudyRecord, Terms, study_record
 from voxmoe.vqa.sampling import check_enough
 from voxmoe.vqa.type_weights import UNIFORM, TypeWeights
-from voxmoe.vqa.wordings import Wordings
-from voxmoe.vqa.wordings_file import open_wordings
+from voxmoe.vqa.wordings.bank import Wordings
+from voxmoe.vqa.wordings.file import open_wordings
 from voxmoe.vqa.workers import results
 
 SPLITS = ("train", "validation", "test")

@@ -21,7 +21,7 @@ from voxmoe.vqa.measure import brain_of
 from voxmoe.vqa.protocol import Protocol
 from voxmoe.vqa.sampling import Question, apply_draw, draw_questions
 from voxmoe.vqa.type_weights import UNIFORM, TypeWeights
-from voxmoe.vqa.wordings_file import wordings_from
+from voxmoe.vqa.wordings.file import wordings_from
 
 
 @dataclass(frozen=True)

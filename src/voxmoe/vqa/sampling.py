@@ -15,9 +15,9 @@ import numpy as np
 from voxmoe.errors import DatasetError
 from voxmoe.vocabulary import ABSENT, EXCLUSIVE_TASKS, NO_REGION, Kind, Label, Profile, Task
 from voxmoe.vqa.findings import LabelFindings
-from voxmoe.vqa.grammar import GRAMMAR
 from voxmoe.vqa.type_weights import UNIFORM, TypeWeights, type_drawer
-from voxmoe.vqa.wordings import PLACEHOLDERS, QUESTION_TYPES, Tasks, Wordings, type_name
+from voxmoe.vqa.wordings.bank import PLACEHOLDERS, QUESTION_TYPES, Tasks, Wordings, type_name
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, model_validator
 from voxmoe.errors import DatasetError, RecipeError
 from voxmoe.settings import Settings
 from voxmoe.vocabulary import TASK_COMBINATIONS, Task
-from voxmoe.vqa.wordings import Tasks
+from voxmoe.vqa.wordings.bank import Tasks
 
 MULTI_TASK_QUESTIONS = 4
 """Questions about each label of a study that can be answered."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxmoe.vqa.patterns import Mix, Pattern
+from voxmoe.vqa.wordings.patterns import Mix, Pattern
 
 SLOTS = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 

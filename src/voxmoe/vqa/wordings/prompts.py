@@ -1,8 +1,8 @@
 """The prompts by which the paper had its questions reworded: its Appendix A, as printed. Data of its method."""
 
 from voxmoe.vocabulary import Kind
-from voxmoe.vqa.seeds import seed_question
-from voxmoe.vqa.wordings import Tasks
+from voxmoe.vqa.wordings.bank import Tasks
+from voxmoe.vqa.wordings.seeds import seed_question
 
 _PRINTED = {
     Kind.IN_SCOPE: """

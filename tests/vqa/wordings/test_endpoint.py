@@ -8,7 +8,7 @@ import pytest
 from stub_endpoint import Reply, completion, serving
 
 from voxmoe.errors import EndpointError
-from voxmoe.vqa.endpoint import Endpoint
+from voxmoe.vqa.wordings.endpoint import Endpoint
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 KEY = "sk-very-secret"

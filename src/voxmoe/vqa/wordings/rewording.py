@@ -23,11 +23,11 @@ from voxmoe.errors import EndpointError
 from voxmoe.files import write_json
 from voxmoe.settings import Settings
 from voxmoe.vocabulary import Kind
-from voxmoe.vqa.endpoint import Endpoint
-from voxmoe.vqa.prompts import prompt
-from voxmoe.vqa.wording_checks import same_words, template_fault, text_fault
-from voxmoe.vqa.wordings import QUESTION_TYPES, Tasks, type_name
-from voxmoe.vqa.wordings_file import Entry, write_wordings
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES, Tasks, type_name
+from voxmoe.vqa.wordings.checks import same_words, template_fault, text_fault
+from voxmoe.vqa.wordings.endpoint import Endpoint
+from voxmoe.vqa.wordings.file import Entry, write_wordings
+from voxmoe.vqa.wordings.prompts import prompt
 
 Repetitions = Annotated[int, Field(ge=1)]
 

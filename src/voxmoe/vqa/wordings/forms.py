@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from itertools import combinations, permutations
 from typing import Any, NamedTuple
 
-from voxmoe.vqa import phrases, topics
-from voxmoe.vqa.patterns import Mix, Pattern
-from voxmoe.vqa.phrases import Clause, Frame
-from voxmoe.vqa.topics import Topic
-from voxmoe.vqa.wordings import Tasks
+from voxmoe.vqa.wordings import phrases, topics
+from voxmoe.vqa.wordings.bank import Tasks
+from voxmoe.vqa.wordings.patterns import Mix, Pattern
+from voxmoe.vqa.wordings.phrases import Clause, Frame
+from voxmoe.vqa.wordings.topics import Topic
 
 Topics = tuple[Topic, ...]
 _Order = tuple[int, ...]

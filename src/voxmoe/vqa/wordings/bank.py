@@ -1,6 +1,6 @@
 """What every source of wordings offers: banks of numbered questions with their answers, as templates.
 
-There are two sources, the grammar (`grammar.py`) and a file of what a language model wrote (`wordings_file.py`);
+There are two sources, the grammar (`grammar.py`) and a file of what a language model wrote (`file.py`);
 nothing that draws, fills in or rebuilds questions knows which it has.
 """
 

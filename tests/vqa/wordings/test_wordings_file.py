@@ -8,9 +8,9 @@ import pytest
 from voxmoe.errors import DatasetError
 from voxmoe.files import sha256
 from voxmoe.vocabulary import Kind, Task
-from voxmoe.vqa.grammar import GRAMMAR
-from voxmoe.vqa.wordings import QUESTION_TYPES, Wording
-from voxmoe.vqa.wordings_file import Entry, open_wordings, read_wordings, wordings_from, write_wordings
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES, Wording
+from voxmoe.vqa.wordings.file import Entry, open_wordings, read_wordings, wordings_from, write_wordings
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 GOOD = Entry(
     kind=Kind.IN_SCOPE, tasks=(Task.VOLUME,), question="How big is {label}?", answer="The {label} takes {volume}."

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from voxmoe.vocabulary import CLASSES, NO_REGION, Kind, Task
-from voxmoe.vqa import phrases, topics
-from voxmoe.vqa.grammar import GRAMMAR
-from voxmoe.vqa.question_forms import sentence
-from voxmoe.vqa.seeds import SEEDS
-from voxmoe.vqa.wording_checks import template_fault, text_fault
-from voxmoe.vqa.wordings import QUESTION_TYPES, Tasks, Wording, type_name
+from voxmoe.vqa.wordings import phrases, topics
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES, Tasks, Wording, type_name
+from voxmoe.vqa.wordings.checks import template_fault, text_fault
+from voxmoe.vqa.wordings.forms import sentence
+from voxmoe.vqa.wordings.grammar import GRAMMAR
+from voxmoe.vqa.wordings.seeds import SEEDS
 
 TASKS = {"volume": Task.VOLUME, "regions": Task.REGION, "shape": Task.SHAPE, "spread": Task.SPREAD}
 ENOUGH = 3_000
@@ -205,7 +205,7 @@ def test_numbers_outside_the_bank(kind: Kind, tasks: Tasks) -> None:
 
 
 def test_the_source_is_another_where_a_word_or_a_sentence_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from voxmoe.vqa import grammar
+    from voxmoe.vqa.wordings import grammar
 
     assert re.fullmatch(r"grammar:[0-9a-f]{16}", GRAMMAR.source)
     assert grammar.Grammar().source == GRAMMAR.source

@@ -3,7 +3,7 @@
 import pytest
 
 from voxmoe.vocabulary import Kind, Task
-from voxmoe.vqa.wording_checks import is_english, same_words, template_fault, text_fault
+from voxmoe.vqa.wordings.checks import is_english, same_words, template_fault, text_fault
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from stub_endpoint import Reply, Stub, completion, serving
 from voxmoe.errors import EndpointError
 from voxmoe.files import sha256
 from voxmoe.vocabulary import PROFILES_BY_NAME, Kind, Task
-from voxmoe.vqa.endpoint import Endpoint
-from voxmoe.vqa.grammar import GRAMMAR
-from voxmoe.vqa.prompts import PROMPTS, prompt
-from voxmoe.vqa.rewording import RewordingReport, RewordingSettings, errands, pairs, reword
 from voxmoe.vqa.sampling import check_enough, draw_questions
-from voxmoe.vqa.wordings import QUESTION_TYPES, type_name
-from voxmoe.vqa.wordings_file import read_wordings
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES, type_name
+from voxmoe.vqa.wordings.endpoint import Endpoint
+from voxmoe.vqa.wordings.file import read_wordings
+from voxmoe.vqa.wordings.grammar import GRAMMAR
+from voxmoe.vqa.wordings.prompts import PROMPTS, prompt
+from voxmoe.vqa.wordings.rewording import RewordingReport, RewordingSettings, errands, pairs, reword
 
 FEW = RewordingSettings(
     model="small", partial_model="large", repetitions=2, partial_repetitions=1, out_of_scope_repetitions=1

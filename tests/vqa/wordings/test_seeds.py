@@ -6,8 +6,8 @@ import pytest
 
 from voxmoe.errors import QuestionError
 from voxmoe.vocabulary import PROFILES_BY_NAME, TASK_COMBINATIONS, Task
-from voxmoe.vqa.seeds import SEEDS, seed_question, template_prompts
-from voxmoe.vqa.wordings import PLACEHOLDERS
+from voxmoe.vqa.wordings.bank import PLACEHOLDERS
+from voxmoe.vqa.wordings.seeds import SEEDS, seed_question, template_prompts
 
 
 def test_each_type_has_one_and_it_fits() -> None:

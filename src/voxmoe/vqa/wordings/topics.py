@@ -6,7 +6,7 @@ every label.
 
 from typing import NamedTuple
 
-from voxmoe.vqa.phrases import Clause, Frame, about
+from voxmoe.vqa.wordings.phrases import Clause, Frame, about
 
 
 class Topic(NamedTuple):

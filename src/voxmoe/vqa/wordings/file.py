@@ -17,9 +17,9 @@ from voxmoe.errors import DatasetError
 from voxmoe.files import write_bytes
 from voxmoe.settings import Settings
 from voxmoe.vocabulary import Kind, Task
-from voxmoe.vqa.grammar import GRAMMAR
-from voxmoe.vqa.wording_checks import same_words, template_fault
-from voxmoe.vqa.wordings import QUESTION_TYPES, Bank, Tasks, Wording, Wordings, type_name
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES, Bank, Tasks, Wording, Wordings, type_name
+from voxmoe.vqa.wordings.checks import same_words, template_fault
+from voxmoe.vqa.wordings.grammar import GRAMMAR
 
 
 class Entry(Settings):

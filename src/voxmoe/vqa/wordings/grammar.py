@@ -2,7 +2,7 @@
 
 A bank holds every wording of one kind of question without listing them: wording `i` is decoded from the digits of
 `i`, so a dataset row that keeps its numbers can be rebuilt. Number 0 of a bank that can be answered is the paper's own
-question with its own answer. Words are in `phrases.py`, `topics.py` and `seeds.py`, sentences in `question_forms.py`.
+question with its own answer. Words are in `phrases.py`, `topics.py` and `seeds.py`, sentences in `forms.py`.
 """
 
 import hashlib
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 
 from voxmoe.vocabulary import Kind
-from voxmoe.vqa import phrases, question_forms, topics
-from voxmoe.vqa.patterns import Pattern
-from voxmoe.vqa.phrases import Statement
-from voxmoe.vqa.question_forms import Asked, Topics, listed, nouns_of, sentence
-from voxmoe.vqa.seeds import seed_question
-from voxmoe.vqa.wordings import QUESTION_TYPES, Bank, Tasks, Wording, Wordings
+from voxmoe.vqa.wordings import forms, phrases, topics
+from voxmoe.vqa.wordings.bank import QUESTION_TYPES, Bank, Tasks, Wording, Wordings
+from voxmoe.vqa.wordings.forms import Asked, Topics, listed, nouns_of, sentence
+from voxmoe.vqa.wordings.patterns import Pattern
+from voxmoe.vqa.wordings.phrases import Statement
+from voxmoe.vqa.wordings.seeds import seed_question
 
 # ---------------------------------------------------------------------------------------------------------- answers
 
@@ -85,7 +85,7 @@ class _InScopeBank(_GrammarBank):
     def __init__(self, tasks: Tasks) -> None:
         self._seed = seed_question(tasks)
         self._tasks = tasks
-        self._asked = question_forms.in_scope(tasks)
+        self._asked = forms.in_scope(tasks)
         self.questions = self._asked.size + 1
         self.answers = _answers(tasks).size + 1
 
@@ -102,7 +102,7 @@ class _PartialBank(_GrammarBank):
     kind = Kind.PARTIAL
 
     def __init__(self, tasks: Tasks) -> None:
-        self._asked = question_forms.partial(tasks)
+        self._asked = forms.partial(tasks)
         self.questions = self._asked.size
         self.answers = _REFUSAL.size * _answers(tasks).size
 
@@ -125,7 +125,7 @@ class _OutOfScopeBank(_GrammarBank):
     kind = Kind.OUT_OF_SCOPE
 
     def __init__(self) -> None:
-        self._asked = question_forms.out_of_scope()
+        self._asked = forms.out_of_scope()
         self._refusals = Pattern((topics.REFUSALS, topics.REFUSAL_LEADS), lambda refusal, lead: lead + refusal)
         self.questions = self._asked.size
         self.answers = self._refusals.size

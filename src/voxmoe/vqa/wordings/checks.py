@@ -5,7 +5,7 @@ for quality"): what has to hold of every wording, and what a language model has 
 import re
 
 from voxmoe.vocabulary import Kind
-from voxmoe.vqa.wordings import PLACEHOLDERS, Tasks
+from voxmoe.vqa.wordings.bank import PLACEHOLDERS, Tasks
 
 LABEL = "{label}"
 _IN_BRACES = re.compile(r"\{[^{}]*\}")
