@@ -58,7 +58,7 @@ def test_a_layer_saves_what_the_arithmetic_says(
         totals.append(saved.total)
         del keeping
     decoder = Decoder(hidden, inner, 1, heads, hidden // heads * kv_heads, fused, parameters=0)
-    assert totals[1] - totals[0] == 4 * 24 * decoder.saved_floats(rank)
+    assert totals[1] - totals[0] == 24 * decoder.saved_bytes(rank, 4)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 2 * decoder.adapter_floats(rank)
 
 
@@ -68,7 +68,7 @@ def test_arithmetic_at_the_size_of_phi_3() -> None:
     assert ours["kv_cache_bytes"] == 316 * 32 * 2 * 3072 * 2
     assert ours["saved_bytes"] / theirs["saved_bytes"] == pytest.approx(316 / 1084)
     assert ours["saved_bytes"] == 32 * ours["saved_bytes_a_layer"]
-    assert PHI3.saved_floats(16) == 14 * 3072 + 5 * 8192 + 4 * 16 + 32 + 2
+    assert PHI3.saved_bytes(16, 2) == 2 * (11 * 3072 + 4 * 8192 + 4 * 16 + 32 + 2) + 3 * 3072 + 8192
     assert ours["fixed_bytes"] - theirs["fixed_bytes"] == 12 * 990
     assert theirs["fixed_bytes"] == 2 * PHI3.parameters + 12 * (10 + 25_165_824)
 

@@ -55,16 +55,21 @@ class Decoder:
     """Whether query, key and value, and gate and up, are one linear map each."""
     parameters: int
 
-    def saved_floats(self, rank: int) -> int:
-        """Numbers that autograd keeps of one token in one layer, with LoRA and its dropout on every linear map.
+    def saved_bytes(self, rank: int, size: int) -> int:
+        """Bytes that autograd keeps of one token in one layer, with LoRA and its dropout on every linear map, for
+        numbers of `size` bytes.
 
-        Each adapter keeps its input after dropout, the dropout's mask and its inner values; attention keeps queries,
-        keys, values, output and a number a head; the MLP keeps gate, its activation and up; the two norms keep their
-        input, the normed values and a number each.
+        Each adapter keeps its input after dropout, the dropout's mask (a byte each) and its inner values; attention
+        keeps queries, keys, values, output and a number a head; the MLP keeps gate, its activation and up; the two
+        norms keep their input, the normed values and a number each.
         """
         if self.fused:
-            return 11 * self.hidden + 3 * self.kv_width + 5 * self.inner + 4 * rank + self.heads + 2
-        return 16 * self.hidden + 2 * self.kv_width + 5 * self.inner + 7 * rank + self.heads + 2
+            numbers = 8 * self.hidden + 3 * self.kv_width + 4 * self.inner + 4 * rank + self.heads + 2
+            masks = 3 * self.hidden + self.inner
+        else:
+            numbers = 10 * self.hidden + 2 * self.kv_width + 4 * self.inner + 7 * rank + self.heads + 2
+            masks = 6 * self.hidden + self.inner
+        return size * numbers + masks
 
     def adapter_floats(self, rank: int) -> int:
         """Numbers of the adapters on every linear map of every layer: in and out of each, times their rank."""
@@ -120,7 +125,7 @@ def arithmetic(image_tokens: int, connector_parameters: int, decoder: Decoder = 
     """Tokens of a sequence and what they cost in the language model, at 2 bytes a number (bf16); and what stands
     between steps: the language model at 2 bytes a number, what learns at 12 (fp32 and two numbers of Adam's)."""
     sequence = 1 + image_tokens + QUESTION + ANSWER
-    layer = 2 * sequence * decoder.saved_floats(RANK)
+    layer = sequence * decoder.saved_bytes(RANK, 2)
     return {
         "image_tokens": image_tokens,
         "connector_parameters": connector_parameters,
