@@ -69,6 +69,23 @@ def test_every_linear_map_of_every_layer_is_adapted_and_nothing_changes_at_first
     assert all(name.endswith(".base_layer") for name in plain)
 
 
+@pytest.mark.parametrize(("config", "model_class"), FAMILIES)
+def test_the_first_layers_alone_give_what_they_give_in_the_whole(config: Any, model_class: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = model_class(config(**TINY)).eval()
+    whole.save_pretrained(tmp_path)
+    part, settings = load_language_model(LanguageSettings(name=str(tmp_path), layers=1, lora=None))
+    ids = torch.tensor([[3, 7, 11]])
+    states = whole(ids, output_hidden_states=True).hidden_states
+    found = part.base_model(ids).last_hidden_state
+    torch.testing.assert_close(found, whole.base_model.norm(states[1]))
+    assert len(part.base_model.layers) == part.config.num_hidden_layers == 1
+    assert settings.fingerprint == fingerprint(whole)
+    assert part.generate(ids, max_new_tokens=3, do_sample=False).shape[1] > 3
+    with pytest.raises(WeightsError, match="layers=3, but the language model has 2"):
+        load_language_model(LanguageSettings(name=str(tmp_path), layers=3))
+
+
 def test_an_unmapped_family_is_refused() -> None:
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=64))
     with pytest.raises(WeightsError, match="gpt2"):

@@ -165,6 +165,19 @@ def test_loss_is_equation_2_and_trains_what_it_should(model: MpLLM, processor: M
     model.zero_grad()
 
 
+def test_without_a_text_loss_the_answer_is_not_read(
+    model: MpLLM, processor: MpLLMProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)], ["<1%", "frontal"])
+    with torch.no_grad():
+        whole = model(**batch, targets=targets(2))
+        settings = model.settings.model_copy(update={"loss": model.settings.loss.model_copy(update={"text": 0.0})})
+        monkeypatch.setattr(model, "settings", settings)
+        output = model(**batch, targets=targets(2))
+    assert set(output.losses) == set(whole.losses) - {"text"}
+    torch.testing.assert_close(output.loss, whole.loss - whole.losses["text"])
+
+
 def test_loss_of_a_batch_is_the_mean_of_its_samples(model: MpLLM, processor: MpLLMProcessor) -> None:
     studies, answers = [make_study(seed=1), make_study(seed=2)], ["<1%", "in the frontal lobe"]
     with torch.no_grad():

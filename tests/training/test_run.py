@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from voxmoe.errors import DatasetError, MissingPackageError, QuestionError, TrainingError
+from voxmoe.errors import DatasetError, MissingPackageError, QuestionError, TrainingError, WeightsError
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.recipe import load_recipe
@@ -44,6 +44,30 @@ def test_a_system_with_two_streams_is_trained_and_evaluated(tiny_recipe: Path, d
     results = evaluate(train(load_recipe(tiny_recipe, changes)), dataset)
     assert results["method"] == "Med3DVLM"
     assert results["method"] in results["methods"]
+
+
+def test_a_run_starts_from_another_model(tiny_model: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    blind = train(
+        load_recipe(tiny_recipe, ["model.vision=null", "eye=null", "fit.max_steps=2", f"out={tmp_path}/blind"])
+    )
+    changes = ["fit.max_steps=1", "fit.learning_rate=1e-9", "fit.expert_learning_rate=1e-9", f"out={tmp_path}/seeing"]
+    recipe = load_recipe(tiny_recipe, [*changes, f"start={blind}"])
+    first, second = (load_file(folder / "model.safetensors") for folder in (blind, train(recipe)))
+    assert not any(name.startswith(("connector.", "vision.")) for name in first)
+    for name, tensor in first.items():
+        if not name.startswith("heads.standardise"):
+            torch.testing.assert_close(second[name], tensor, atol=1e-7, rtol=0, msg=name)
+    assert is_finished(recipe)
+    shutil.copy(tiny_model / "model.safetensors", blind)
+    assert not is_finished(recipe)  # the start is another one now
+
+
+def test_a_start_that_does_not_fit_is_named(tiny_model: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    changes = ["model.vision=null", "eye=null", f"out={tmp_path}", f"start={tiny_model}"]
+    with pytest.raises(WeightsError, match=r"not a start for this model.*unexpected .*connector\."):
+        train(load_recipe(tiny_recipe, changes))
+    with pytest.raises(WeightsError, match=r"holds no model\.safetensors"):
+        train(load_recipe(tiny_recipe, [f"out={tmp_path}", f"start={tmp_path}"]))
 
 
 def losses_of(folder: Path) -> list[float]:

@@ -43,13 +43,20 @@ def test_a_place_does_not_depend_on_those_before() -> None:
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
-def test_a_step_holds_rows_of_about_the_same_length(epoch: int) -> None:
+def test_a_group_holds_rows_of_about_the_same_length(epoch: int) -> None:
     course = Course(LENGTHS, 8, 400, seed=0)
     steps = -(-1003 * epoch // 8), 1003 * (epoch + 1) // 8
     spans = [np.ptp([LENGTHS[row] for row in rows_of(course, 8 * step, 8)]) for step in range(*steps)]
     shuffled = np.random.default_rng(1).permutation(LENGTHS)
     random_spans = [np.ptp(shuffled[start : start + 8]) for start in range(0, 1000, 8)]
     assert np.mean(spans) < 0.15 * np.mean(random_spans)
+
+
+def test_a_step_of_several_groups_holds_rows_of_any_length() -> None:
+    course = Course(LENGTHS, 32, 31, seed=0)
+    groups = [np.ptp([LENGTHS[row] for row in rows_of(course, 8 * group, 8)]) for group in range(4 * 31)]
+    steps = [np.ptp([LENGTHS[row] for row in rows_of(course, 32 * step, 32)]) for step in range(31)]
+    assert np.mean(steps) > 4 * np.mean(groups)
 
 
 def test_few_rows_fill_many_steps() -> None:

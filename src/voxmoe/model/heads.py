@@ -21,6 +21,7 @@ class LossWeights(Settings):
     """The weight of each term of equation (2)."""
 
     text: float = 1.0
+    """With 0 the answer's text is not read at all, which saves its share of the work; the model then cannot write."""
     volume: float = 1.0
     region: float = 1.0
     shape: float = 1.0

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from pydantic import PositiveInt
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
@@ -63,6 +64,8 @@ class LanguageSettings(Settings):
     name: str = "microsoft/Phi-3-mini-4k-instruct"
     lora: LoraSettings | None = LoraSettings()
     """None keeps the language model frozen."""
+    layers: PositiveInt | None = None
+    """Keep only this many decoder layers, the first ones, in front of the last norm; None keeps all."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """In which type the base weights are held (adapters are float32). Auto keeps weights that are stored as bf16 so,
     where the processor multiplies bf16 faster: a training step then spares a cast of all of them. Everything else is
@@ -213,6 +216,16 @@ def _load_weights(settings: LanguageSettings, place: str) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
 
 
+def _keep_layers(model: PreTrainedModel, count: int) -> None:
+    decoder = model.base_model
+    if count > len(decoder.layers):
+        raise WeightsError(f"language.layers={count}, but the language model has {len(decoder.layers)}")
+    decoder.layers = decoder.layers[:count]
+    decoder.config.num_hidden_layers = count
+    if getattr(decoder.config, "layer_types", None) is not None:
+        decoder.config.layer_types = decoder.config.layer_types[:count]
+
+
 def load_language_model(settings: LanguageSettings) -> tuple[PreTrainedModel, LanguageSettings]:
     """The pretrained model, frozen, and the settings with its source and fingerprint filled in.
 
@@ -226,6 +239,8 @@ def load_language_model(settings: LanguageSettings) -> tuple[PreTrainedModel, La
             f"{settings.name} from {source}: its weights ({found}) are not those that the model was trained on "
             f"({settings.fingerprint}); load them from where they came, with the same quantisation"
         )
+    if settings.layers is not None:
+        _keep_layers(model, settings.layers)
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return model, settings.model_copy(update={"source": source, "fingerprint": found})

@@ -247,6 +247,8 @@ class MpLLM(PreTrainedModel):
         an encoder with two streams), in both cases with the modalities that are `present`, or as what `look` gives.
         Without an answer, `logits` holds those of its first token alone.
         """
+        if targets is not None and self.settings.loss.text == 0:
+            answer_ids = answer_mask = None  # nothing is learnt from it
         features = self._features(images, tokens, cls, low, present)
         embeds, mask, weights = self._prompt(question_ids, question_mask, features, projected)
         end = embeds.shape[1] - 1
@@ -336,7 +338,7 @@ class MpLLM(PreTrainedModel):
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(place)
         kwargs.pop("dtype", None)
         model = cls(config, start=False)
-        model.load_own_state(load_file(_weights_file(place)))
+        model.load_own_state(load_file(weights_file(place)))
         model.eval()
         return model
 
@@ -345,12 +347,24 @@ class MpLLM(PreTrainedModel):
         check_fit("the weights do not fit the model", expected, state)
         self.load_state_dict(dict(state), strict=False)
 
+    def start_from(self, place: str | os.PathLike[str]) -> list[str]:
+        """Take all weights of another trained model, and return the names of the parts that it does not have.
+
+        Raises `WeightsError` if it has a weight that this model has not, or one of another shape.
+        """
+        state = load_file(weights_file(place))
+        own = self.own_state()
+        check_fit(f"{place}: not a start for this model", {name: own[name] for name in own if name in state}, state)
+        self.load_state_dict(state, strict=False)
+        return sorted({name.partition(".")[0] for name in own if name not in state})
+
 
 def _listed(ids: int | list[int] | None) -> list[int]:
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
-def _weights_file(place: str | os.PathLike[str]) -> str:
+def weights_file(place: str | os.PathLike[str]) -> str:
+    """The file of a model's own weights, from a folder or the hub; raises `WeightsError` if there is none."""
     folder = Path(place)
     if folder.is_dir() and not (folder / SAFE_WEIGHTS_NAME).is_file():
         raise WeightsError(f"{folder}: holds no {SAFE_WEIGHTS_NAME}; only safetensors are loaded")

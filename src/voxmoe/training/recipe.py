@@ -60,6 +60,8 @@ class Recipe(Settings):
     out: Path
     """The folder that the model and its record are written to."""
     seed: int = 0
+    start: Path | None = None
+    """A trained model, e.g. the text-only baseline, whose weights this one begins with; what it lacks is drawn anew."""
     model: ModelSettings = ModelSettings()
     eye: EyeSettings | None = None
     """None leaves the encoder with the weights that it is made with."""

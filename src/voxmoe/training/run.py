@@ -28,7 +28,7 @@ from voxmoe.files import home, sha256, write_bytes, write_json
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.model.encoder import make_encoder
 from voxmoe.model.language import load_tokenizer
-from voxmoe.model.mpllm import MpLLM, MpLLMConfig
+from voxmoe.model.mpllm import MpLLM, MpLLMConfig, weights_file
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.training.cache import EYES, key_of, place
 from voxmoe.training.checks import training_rows
@@ -56,14 +56,16 @@ CALIBRATION = 128
 """Training questions by which router and heads are calibrated."""
 CALIBRATION_BATCH = 16
 
+_log = logging.getLogger(__name__)
 Report = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done, and how much there is."""
 
 
 def _terms(recipe: Recipe) -> dict[str, Any]:
-    """What a run is known again by: its recipe and the bytes of its dataset."""
+    """What a run is known again by: its recipe, the bytes of its dataset, and the weights that it starts from."""
     files = sorted((recipe.data / "data").glob("*.parquet"))
-    return {"recipe": recipe.model_dump(mode="json"), "dataset": {file.name: sha256(file) for file in files}}
+    terms = {"recipe": recipe.model_dump(mode="json"), "dataset": {file.name: sha256(file) for file in files}}
+    return terms | ({"start": sha256(Path(weights_file(recipe.start)))} if recipe.start is not None else {})
 
 
 def is_finished(recipe: Recipe) -> bool:
@@ -73,7 +75,7 @@ def is_finished(recipe: Recipe) -> bool:
         return False
     record = json.loads(manifest.read_text())
     terms = _terms(recipe)
-    return bool({name: record[name] for name in terms} == terms)
+    return bool({name: record.get(name) for name in terms} == terms)
 
 
 def make_default(model: Path) -> None:
@@ -114,6 +116,9 @@ def _make_model(run: _Run) -> tuple[MpLLM, MpLLMProcessor]:
     run.report("loading the language model", 0, 1)
     settings = run.recipe.model.model_copy(update={"profile": run.dataset.manifest["profiles"][0]})
     model = MpLLM(MpLLMConfig.of(settings))
+    if run.recipe.start is not None:
+        lacks = model.start_from(run.recipe.start)
+        _log.info("starting from %s; it lacks %s", run.recipe.start, ", ".join(lacks) or "nothing")
     grid = settings.vision.grid if settings.vision is not None else None
     processor = MpLLMProcessor(load_tokenizer(model.settings.language), grid=grid)
     if uses_bf16(run.recipe.fit):
@@ -261,5 +266,5 @@ def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> P
     _save(trainer, model, processor, run, time.monotonic() - started)
     processes.wait()
     processes.end()
-    logging.getLogger(__name__).info("model written to %s", recipe.out)
+    _log.info("model written to %s", recipe.out)
     return recipe.out

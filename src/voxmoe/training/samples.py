@@ -63,17 +63,21 @@ class Draw:
 class Course(TorchDataset[Draw]):
     """All samples of a run, one epoch after the other, as many as its steps take.
 
-    Each epoch has an order of its own, in which the samples of a step are about equally long, so that little is spent
-    on padding: rows are shuffled, sorted by length within pools of steps, and the steps are shuffled. Where an epoch
-    ends in the middle of a step, the next one completes it.
+    Each epoch has an order of its own, in which the samples of a group are about equally long, so that little is spent
+    on padding: rows are shuffled, sorted by length within pools of groups, and the groups are shuffled. A step takes
+    groups of any lengths, as questions of one length ask much the same. Where an epoch ends in the middle of a group,
+    the next one completes it.
     """
 
+    GROUP = 8
+    """Samples in a group; steps that are no multiple of it are a group each."""
     POOL = 16
-    """Steps in a pool."""
+    """Groups in a pool."""
 
     def __init__(self, lengths: Sequence[int], step_size: int, steps: int, seed: int) -> None:
         self.lengths = np.asarray(lengths)
         self.step_size = step_size
+        self.group = step_size if step_size % self.GROUP else self.GROUP
         self.steps = steps
         self.seed = seed
         self._order = lru_cache(maxsize=2)(self._draw_order)
@@ -87,15 +91,15 @@ class Course(TorchDataset[Draw]):
 
     def _draw_order(self, epoch: int) -> np.ndarray:
         generator = np.random.default_rng([self.seed, epoch])
-        size = self.step_size
+        size = self.group
         order = generator.permutation(len(self.lengths))
         lead = min(-epoch * len(order) % size, len(order))
         whole = (len(order) - lead) // size * size
-        steps: list[np.ndarray] = []
+        groups: list[np.ndarray] = []
         for start in range(lead, lead + whole, size * self.POOL):
             pool = order[start : min(start + size * self.POOL, lead + whole)]
-            steps += np.split(pool[np.argsort(self.lengths[pool], kind="stable")], len(pool) // size)
-        shuffled = [steps[index] for index in generator.permutation(len(steps))]
+            groups += np.split(pool[np.argsort(self.lengths[pool], kind="stable")], len(pool) // size)
+        shuffled = [groups[index] for index in generator.permutation(len(groups))]
         return np.concatenate([order[:lead], *shuffled, order[lead + whole :]])
 
 
