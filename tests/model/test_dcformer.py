@@ -101,7 +101,7 @@ def test_streams_and_their_order() -> None:
     volume = torch.rand(2, 1, 16, 24, 32)
     with torch.no_grad():
         seen = made(volume)
-        cls, patches = made.patch_features(volume)
+        (cls, _, _), patches = made.patch_features(volume)
     assert seen.tokens.shape == (2, SMALL.tokens, SMALL.hidden)
     assert seen.low.shape == (2, SMALL.low_tokens, SMALL.low_hidden)
     torch.testing.assert_close(seen.cls, seen.tokens.mean(dim=1))

@@ -46,6 +46,6 @@ def test_cls_and_patch_tokens_equal_those_of_monai(settings: VisionSettings, mon
     volume = torch.rand(2, 1, *settings.grid)
     with torch.no_grad():
         tokens, _ = theirs(volume)
-        cls, patches = ours.patch_features(volume)
+        (cls, _, _), patches = ours.patch_features(volume)
     torch.testing.assert_close(cls, tokens[:, 0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(patches, tokens[:, 1:], atol=1e-5, rtol=1e-5)

@@ -50,7 +50,8 @@ def test_the_number_of_experts_is_the_table_s(tmp_path: Path) -> None:
 
 
 def test_a_scale_adds_the_sizes_of_a_system_s_own_parts(tmp_path: Path) -> None:
-    small, full = (workshop(tmp_path, scale).recipe(MED3DVLM, "gli").model for scale in ("pocket", "paper"))
+    workshops = (workshop(tmp_path, scale) for scale in ("pocket", "paper"))
+    small, full = (one.recipe(one.model(MED3DVLM), "gli").model for one in workshops)
     assert isinstance(small.connector, Med3DVLMSettings)
     assert small.connector != full.connector == Med3DVLMSettings()
 

@@ -1,10 +1,13 @@
 """A table made from nothing at a tiny size: resumable, and with the paper's figures beside it."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from voxmoe.errors import RecipeError
+from voxmoe.files import sha256
 from voxmoe.reproduction import run as module
 from voxmoe.reproduction.run import Workshop, plans, reproduced
 from voxmoe.reproduction.scale import Scale
@@ -52,14 +55,32 @@ def test_a_table_is_made_once_and_printed_beside_the_paper_s(
     assert (workshop.out / "table14.json").is_file()
     assert header(table) == ["gate", "mean", "paper's mean"]
     printed = lines(table)
-    assert [line[0] for line in printed] == ["softmax", "sigmoid", "majority class"]
-    assert [line[2] for line in printed] == ["70.3", "70.4", "-"]
+    assert [line[0] for line in printed] == ["softmax", "sigmoid", "majority class", "majority class of the label"]
+    assert [line[2] for line in printed] == ["70.3", "70.4", "-", "-"]
     assert float(printed[0][1].split(" ")[0]) == pytest.approx(table["rows"][0]["measured"]["mean"]["value"], abs=0.05)
-    assert to_markdown(table).count("\n") == 4
+    assert to_markdown(table).count("\n") == 5
     assert "tiny" in footnote(table)
     monkeypatch.setattr(module, "train", None)
     monkeypatch.setattr(module, "evaluate", None)
     assert reproduced(workshop, ["table14"]) == [table]
+
+
+def test_models_start_from_another_and_change_for_a_table(workshop: Workshop) -> None:
+    scale = workshop.scale.model_copy(
+        update={
+            "start": "text-only",
+            "tables": {"table14": ("fit.max_steps=2",)},
+            "models": {"text-only": ("eye=null",)},
+        }
+    )
+    starting = replace(workshop, out=workshop.out / "starting", scale=scale)
+    assert [run["model"] for run in plans(starting, ["table14"])] == ["text-only", "softmax-table14", "mpllm-table14"]
+    (table,) = reproduced(starting, ["table14"])
+    assert [row["model"] for row in table["rows"]] == ["softmax-table14", "mpllm-table14"]
+    manifest = json.loads((starting.out / "runs" / "gli" / "mpllm-table14" / "manifest.json").read_text())
+    assert manifest["steps"] == 2
+    assert manifest["start"] == sha256(starting.out / "runs" / "gli" / "text-only" / "model.safetensors")
+    assert all(run["there"] for run in plans(starting, ["table14"]))
 
 
 def test_figure_3_is_of_the_same_model(workshop: Workshop) -> None:

@@ -8,15 +8,19 @@ from conftest import make_study
 from voxmoe.imaging.grid import label_fractions, to_grid
 from voxmoe.model.dcformer import DCFormerSettings
 from voxmoe.model.encoder import EncoderSettings, make_encoder
+from voxmoe.model.pyramid import PyramidSettings
 from voxmoe.model.vision import VisionSettings
 from voxmoe.training.eye import Sample, drop_modalities, train_eye
 from voxmoe.training.recipe import EyeSettings
 
 VISION = VisionSettings(grid=(8, 8, 8), patch=(2, 2, 2), pool=(2, 2, 2), hidden=16, layers=1, heads=2, mlp=32)
-PYRAMID = DCFormerSettings(grid=(16, 16, 16), channels=(8, 12, 16), blocks=(1, 1), kernels=(3, 3), layer_scale=0.1)
+DCFORMER = DCFormerSettings(grid=(16, 16, 16), channels=(8, 12, 16), blocks=(1, 1), kernels=(3, 3), layer_scale=0.1)
 
 
-@pytest.mark.parametrize("vision", [VISION, PYRAMID])
+PYRAMID = PyramidSettings(grid=(16, 16, 16), channels=(8, 8, 16, 16), layers=1, heads=2)
+
+
+@pytest.mark.parametrize("vision", [VISION, DCFORMER, PYRAMID])
 def test_the_eye_learns_and_is_frozen(vision: EncoderSettings) -> None:
     torch.manual_seed(0)
     samples = []

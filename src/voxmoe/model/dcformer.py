@@ -56,7 +56,7 @@ class DCFormerSettings(Pretrained):
             raise ValueError(f"kernels {self.kernels} are not all odd")
         return self
 
-    def _cells(self, stage: int) -> Triple:
+    def _cells_of(self, stage: int) -> Triple:
         """Cells of a stage; the stem is stage 0."""
         step = 4 * 2**stage
         depth, height, width = (-(-size // step) for size in self.grid)
@@ -68,9 +68,14 @@ class DCFormerSettings(Pretrained):
         return self.channels[-1]
 
     @property
+    def cells(self) -> Triple:
+        """The grid of the tokens."""
+        return self._cells_of(len(self.blocks))
+
+    @property
     def tokens(self) -> int:
         """Vision tokens a modality."""
-        return prod(self._cells(len(self.blocks)))
+        return prod(self.cells)
 
     @property
     def low_hidden(self) -> int:
@@ -85,7 +90,7 @@ class DCFormerSettings(Pretrained):
     @property
     def patches(self) -> Triple:
         """The grid on which the encoder is trained densely: the cells of the low-level stream."""
-        return self._cells(len(self.blocks) - 1)
+        return self._cells_of(len(self.blocks) - 1)
 
     @property
     def patch_width(self) -> int:
@@ -195,16 +200,16 @@ class DCFormer(nn.Module):
         low, high = (cells.permute(0, 1, 4, 2, 3) for cells in last)
         return low, high
 
-    def patch_features(self, x: Float[Tensor, "B 1 D H W"]) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B U LK"]]:
-        """The global token, and for every cell of the low-level stream that cell and the cell of the last stage that
-        covers it."""
+    def patch_features(self, x: Float[Tensor, "B 1 D H W"]) -> tuple[Encoded, Float[Tensor, "B U LK"]]:
+        """What the encoder sees, and for every cell of the low-level stream that cell and the cell of the last stage
+        that covers it."""
         low, high = self._streams(x)
         covering = F.interpolate(high, low.shape[2:], mode="nearest")
-        return high.mean(dim=(2, 3, 4)), _sequence(torch.cat([low, covering], dim=1))
+        seen = Encoded(high.mean(dim=(2, 3, 4)), _sequence(high), _sequence(low))
+        return seen, _sequence(torch.cat([low, covering], dim=1))
 
     def forward(self, x: Float[Tensor, "B 1 D H W"]) -> Encoded:
-        low, high = self._streams(x)
-        return Encoded(high.mean(dim=(2, 3, 4)), _sequence(high), _sequence(low))
+        return self.patch_features(x)[0]
 
 
 def _sequence(cells: Float[Tensor, "B C D H W"]) -> Float[Tensor, "B S C"]:

@@ -1,7 +1,8 @@
-"""The encoder that sees one modality at a time: the 3D ViT of mpLLM and M3D, or the DCFormer of Med3DVLM.
+"""The encoder that sees one modality at a time: the 3D ViT of mpLLM and M3D, the DCFormer of Med3DVLM, or a pyramid
+for two CPU cores.
 
-Both take voxels [B, 1, D, H, W] and give `Encoded`; `patch_features` gives what dense pretraining reads, and their
-settings say on which grid (`patches`) and how wide (`patch_width`).
+All take voxels [B, 1, D, H, W] and give `Encoded`; `patch_features` also gives what dense pretraining reads, and their
+settings say on which grid (`patches`) and how wide (`patch_width`), and on which grid the tokens are (`cells`).
 """
 
 import logging
@@ -11,18 +12,21 @@ from pydantic import Field
 
 from voxmoe.errors import WeightsError
 from voxmoe.model.dcformer import DCFormer, DCFormerSettings
+from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
 from voxmoe.model.vision import VisionEncoder, VisionSettings
 from voxmoe.model.weights import KeyReport, digest, find_weights, load_module
 
 _log = logging.getLogger(__name__)
 
-EncoderSettings = Annotated[VisionSettings | DCFormerSettings, Field(discriminator="kind")]
-Encoder = VisionEncoder | DCFormer
+EncoderSettings = Annotated[VisionSettings | DCFormerSettings | PyramidSettings, Field(discriminator="kind")]
+Encoder = VisionEncoder | DCFormer | PyramidEncoder
 
 
 def make_encoder(settings: EncoderSettings) -> Encoder:
     """The encoder of these settings, with random weights."""
-    return VisionEncoder(settings) if isinstance(settings, VisionSettings) else DCFormer(settings)
+    if isinstance(settings, VisionSettings):
+        return VisionEncoder(settings)
+    return DCFormer(settings) if isinstance(settings, DCFormerSettings) else PyramidEncoder(settings)
 
 
 def load_encoder(encoder: Encoder, place: str) -> KeyReport:

@@ -51,7 +51,8 @@ class VisionSettings(Pretrained):
         return depth, height, width
 
     @property
-    def pooled(self) -> Triple:
+    def cells(self) -> Triple:
+        """The grid of the tokens."""
         depth, height, width = (patches // pool for patches, pool in zip(self.patches, self.pool, strict=True))
         return depth, height, width
 
@@ -63,7 +64,7 @@ class VisionSettings(Pretrained):
     @property
     def tokens(self) -> int:
         """Vision tokens a modality after pooling, CLS not counted."""
-        return prod(self.pooled)
+        return prod(self.cells)
 
 
 class _Patchify(nn.Module):
@@ -92,11 +93,11 @@ class _PatchEmbedding(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, settings: VisionSettings) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = settings.heads
-        self.qkv = nn.Linear(settings.hidden, 3 * settings.hidden, bias=False)
-        self.out_proj = nn.Linear(settings.hidden, settings.hidden)
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "B S K"]) -> Float[Tensor, "B S K"]:
         batch, length, width = x.shape
@@ -107,23 +108,25 @@ class _Attention(nn.Module):
 
 
 class _MLP(nn.Module):
-    def __init__(self, settings: VisionSettings) -> None:
+    def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(settings.hidden, settings.mlp)
-        self.linear2 = nn.Linear(settings.mlp, settings.hidden)
+        self.linear1 = nn.Linear(width, inner)
+        self.linear2 = nn.Linear(inner, width)
 
     def forward(self, x: Float[Tensor, "B S K"]) -> Float[Tensor, "B S K"]:
         out: Tensor = self.linear2(F.gelu(self.linear1(x)))
         return out
 
 
-class _Block(nn.Module):
-    def __init__(self, settings: VisionSettings) -> None:
+class Block(nn.Module):
+    """Attention among all tokens, then an MLP on each, both added to what comes in."""
+
+    def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(settings.hidden)
-        self.attn = _Attention(settings)
-        self.norm2 = nn.LayerNorm(settings.hidden)
-        self.mlp = _MLP(settings)
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = _Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = _MLP(width, inner)
 
     def forward(self, x: Float[Tensor, "B S K"]) -> Float[Tensor, "B S K"]:
         x = x + self.attn(self.norm1(x))
@@ -143,19 +146,21 @@ class VisionEncoder(nn.Module):
         self.settings = settings
         self.patch_embedding = _PatchEmbedding(settings)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, settings.hidden))
-        self.blocks = nn.ModuleList(_Block(settings) for _ in range(settings.layers))
+        self.blocks = nn.ModuleList(
+            Block(settings.hidden, settings.heads, settings.mlp) for _ in range(settings.layers)
+        )
         self.norm = nn.LayerNorm(settings.hidden)
         nn.init.trunc_normal_(self.patch_embedding.position_embeddings, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
 
-    def patch_features(self, x: Float[Tensor, "B C D H W"]) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B P K"]]:
-        """The CLS token and the token of every patch."""
+    def patch_features(self, x: Float[Tensor, "B C D H W"]) -> tuple[Encoded, Float[Tensor, "B P K"]]:
+        """What the encoder sees, and the token of every patch before pooling."""
         x = self.patch_embedding(x)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        return x[:, 0], x[:, 1:]
+        return Encoded(x[:, 0], self.pool(x[:, 1:])), x[:, 1:]
 
     def pool(self, patches: Float[Tensor, "B P K"]) -> Float[Tensor, "B T K"]:
         """Average neighbouring patches into one token each (the spatial pooling of M3D)."""
@@ -164,5 +169,4 @@ class VisionEncoder(nn.Module):
         return F.avg_pool3d(cells, self.settings.pool).flatten(2).transpose(1, 2)
 
     def forward(self, x: Float[Tensor, "B C D H W"]) -> Encoded:
-        cls, patches = self.patch_features(x)
-        return Encoded(cls, self.pool(patches))
+        return self.patch_features(x)[0]

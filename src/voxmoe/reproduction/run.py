@@ -20,7 +20,7 @@ from voxmoe import __version__
 from voxmoe.bench.memory import bench_memory
 from voxmoe.errors import RecipeError
 from voxmoe.evaluation.evaluate import evaluate
-from voxmoe.evaluation.methods import FROM_TEXT, MAJORITY
+from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY
 from voxmoe.evaluation.results import load, save
 from voxmoe.evaluation.router import study_router
 from voxmoe.files import sha256, write_bytes, write_json
@@ -35,7 +35,7 @@ from voxmoe.vqa.protocol import PAPER_V2
 
 Report = Callable[[str, int, int], None]
 Record = dict[str, Any]
-VERSION = 1
+VERSION = 2
 FIGURE_3, MEMORY = "figure3", "memory"
 NAMES = (*EXPERIMENTS, FIGURE_3, MEMORY)
 
@@ -76,20 +76,36 @@ class Workshop:
         write_cohort(cohort, drawn.studies, profile_named(name), drawn.seed, jobs=-1, progress=progress)
         return cohort
 
+    def model(self, model: Model, table: str | None = None) -> Model:
+        """A model at this scale: with the scale's changes to it, and to the models of a table."""
+        changes = (*model.changes, *self.scale.models.get(model.name, ()))
+        if table is None or table not in self.scale.tables:
+            return Model(model.name, changes)
+        return Model(f"{model.name}-{table}", (*changes, *self.scale.tables[table]))
+
+    @property
+    def start(self) -> Model | None:
+        """The model at this scale that the others start from."""
+        if self.scale.start is None:
+            return None
+        models = {row.model.name: row.model for experiment in EXPERIMENTS.values() for row in experiment.rows}
+        return self.model(models[self.scale.start])
+
     def recipe(self, model: Model, dataset: str) -> Recipe:
-        """The recipe of a model on a dataset: the scale's, with the model's changes and then the scale's for it."""
+        """The recipe of a model of this scale on a dataset."""
         base = self.out / "recipe.yaml"
         write_bytes(base, yaml.safe_dump(self.scale.recipe, sort_keys=False).encode())
-        places = (
-            f"name={dataset}-{model.name}",
-            f"data={self.out / 'datasets' / dataset}",
-            f"out={self.out / 'runs' / dataset / model.name}",
-        )
-        return load_recipe(base, [*model.changes, *self.scale.models.get(model.name, ()), *places])
+        runs = self.out / "runs" / dataset
+        places = [f"name={dataset}-{model.name}", f"data={self.out / 'datasets' / dataset}", f"out={runs / model.name}"]
+        if self.start not in (None, model):
+            places.append(f"start={runs / str(self.scale.start)}")
+        return load_recipe(base, [*model.changes, *places])
 
     def trained(self, model: Model, dataset: str) -> Path:
-        """The folder of a model, trained unless it is there."""
+        """The folder of a model of this scale, trained unless it is there."""
         self.dataset(dataset)
+        if self.start not in (None, model):
+            self.trained(self.start, dataset)
         recipe = self.recipe(model, dataset)
         if not is_finished(recipe):
             train(recipe, self._named(f"{dataset} {model.name}"))
@@ -111,17 +127,18 @@ def _measured(results: Record, method: str, measures: tuple[str, ...]) -> Record
 
 
 def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
-    results = workshop.evaluated(row.model, row.dataset, experiment.split, experiment.from_text)
+    model = workshop.model(row.model, experiment.name)
+    results = workshop.evaluated(model, row.dataset, experiment.split, experiment.from_text)
     own = results["method"]
     written = own + FROM_TEXT
     return {
         "cells": list(row.cells),
-        "model": row.model.name,
+        "model": model.name,
         "dataset": row.dataset,
         "printed": {name: asdict(figure) for name, figure in row.printed.items()},
         "measured": _measured(results, own, experiment.measures),
         "from_text": _measured(results, written, experiment.measures) if experiment.from_text else None,
-        "majority": _measured(results, MAJORITY, experiment.measures),
+        "baselines": {name: _measured(results, name, experiment.measures) for name in (MAJORITY, LABEL_MAJORITY)},
         "questions": results["questions"],
         "patients": results["patients"],
     }
@@ -130,7 +147,7 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
 def reproduce(workshop: Workshop, experiment: Experiment) -> Record:
     """Train and evaluate what a table needs, and write the table to OUT/TABLE.json.
 
-    Every row has what was measured, what the paper prints, and the majority class on the same questions.
+    Every row has what was measured, what the paper prints, and the majority classes on the same questions.
     """
     rows = []
     for done, row in enumerate(experiment.rows):
@@ -166,7 +183,9 @@ def workshop_at(out: Path, scale: str, cohorts: Sequence[str], report: Report) -
 
 def plans(workshop: Workshop, names: Sequence[str]) -> list[Record]:
     """What some tables need, and what of it is there, each model once: the dry run."""
-    runs = dict.fromkeys((row.dataset, row.model) for name in names for row in _rows_of(name))
+    rows = [(row.dataset, workshop.model(row.model, name)) for name in names for row in _rows_of(name)]
+    starts = [(dataset, workshop.start) for dataset, _ in rows if workshop.start is not None]
+    runs = dict.fromkeys([*starts, *rows])
     return [
         {
             "dataset": dataset,
@@ -207,7 +226,7 @@ def reproduce_memory(workshop: Workshop) -> Record:
 
 def reproduce_figure_3(workshop: Workshop) -> Record:
     """The router's weights for the 60 template prompts, by the model of the GLI dataset; kept in OUT/figure3.json."""
-    place = workshop.trained(MPLLM, "gli")
+    place = workshop.trained(workshop.model(MPLLM), "gli")
     found = study_router(place, dataset=workshop.out / "datasets" / "gli", split="validation")
     write_json(workshop.out / f"{FIGURE_3}.json", found)
     return found

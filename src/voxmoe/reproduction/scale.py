@@ -1,7 +1,7 @@
 """At which size the paper's tables are made again: `pocket` on phantoms and two CPU cores, `paper` on BraTS and a GPU.
 
-A scale is a YAML file: a base recipe, the changes that some models need at this size, and the phantoms to draw where no
-cohort is given.
+A scale is a YAML file: a base recipe, the changes that some models and tables need at this size, which model the others
+start from, and the phantoms to draw where no cohort is given.
 """
 
 from collections.abc import Mapping
@@ -33,6 +33,10 @@ class Scale(Settings):
     """The base recipe; its `data` and `out` are filled in."""
     models: Mapping[str, tuple[str, ...]] = {}
     """Changes that a model needs at this size, e.g. the sizes of its own encoder."""
+    tables: Mapping[str, tuple[str, ...]] = {}
+    """Changes to all models of a table, which are then trained for this table alone."""
+    start: str | None = None
+    """The model whose weights all others begin with."""
     phantoms: Mapping[str, Phantoms] = {}
     """Dataset -> its phantoms; a dataset without any needs a cohort."""
 

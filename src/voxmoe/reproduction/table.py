@@ -23,13 +23,13 @@ def header(table: Mapping[str, Any]) -> list[str]:
 
 
 def lines(table: Mapping[str, Any]) -> list[list[str]]:
-    """One line a row; after the rows of a dataset, the majority class on the same questions."""
+    """One line a row; after the rows of a dataset, the majority classes on the same questions."""
     found: list[list[str]] = []
     for place, row in enumerate(table["rows"]):
         found.append(_line(table, row))
         following = table["rows"][place + 1 :]
         if not following or following[0]["dataset"] != row["dataset"]:
-            found.append(_majority(table, row))
+            found += [_baseline(table, row, name) for name in row["baselines"]]
     return found
 
 
@@ -43,11 +43,11 @@ def _line(table: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
     return cells
 
 
-def _majority(table: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
-    first = [row["cells"][0], "majority class"] if len(table["columns"]) == 2 else ["majority class"]
+def _baseline(table: Mapping[str, Any], row: Mapping[str, Any], name: str) -> list[str]:
+    first = [row["cells"][0], name] if len(table["columns"]) == 2 else [name]
     cells = first + [""] * (len(table["columns"]) - len(first))
     for measure in table["measures"]:
-        cells += [_pair(row["majority"][measure], "value", "sd_by_patient"), "-"]
+        cells += [_pair(row["baselines"][name][measure], "value", "sd_by_patient"), "-"]
     return cells + ["-"] * (len(header(table)) - len(cells))
 
 

@@ -1,8 +1,9 @@
-"""Dense pretraining of the vision encoder: every patch learns which labels it holds and how much of each.
+"""Dense pretraining of the vision encoder: what it sees tells which labels are where, and how much of each.
 
-The patches of all modalities at one place go through one linear map to the label fractions of that place. Left-right
-flips and missing modalities are drawn anew for every sample. The linear map is thrown away; the encoder is frozen
-after this.
+The features of all modalities at one place go through one linear map to the label fractions of that place: those of
+patches, and those of tokens, which are what the language model will read and so tell of the whole volume, too.
+Left-right flips and missing modalities are drawn anew for every sample. The linear maps are thrown away; the encoder is
+frozen after this.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,19 +38,40 @@ def drop_modalities(present: Bool[Tensor, "B M"], chance: float, generator: torc
 
 
 class _Grounding(nn.Module):
-    """The encoder with a linear map from all modalities' patches at one place to label fractions (logits)."""
+    """The encoder with linear maps from all modalities to label fractions, as logits: of each patch; of each token's
+    cell and, from each token, of the whole volume."""
 
     def __init__(self, encoder: Encoder, modalities: int, labels: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.linear = nn.Linear(modalities * encoder.settings.patch_width, labels)
+        self.fine = nn.Linear(modalities * encoder.settings.patch_width, labels)
+        self.coarse = nn.Linear(modalities * encoder.settings.hidden, 2 * labels)
 
-    def forward(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B L P"]:
-        _, patches = self.encoder.patch_features(images[present][:, None])
-        tokens = patches.new_zeros(*present.shape, *patches.shape[1:])
-        tokens[present] = patches
-        logits: Tensor = self.linear(tokens.permute(0, 2, 1, 3).flatten(2))
-        return logits.transpose(1, 2)
+    def forward(
+        self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]
+    ) -> tuple[Float[Tensor, "B L P"], Float[Tensor, "B LL T"]]:
+        seen, patches = self.encoder.patch_features(images[present][:, None])
+        return _together(self.fine, patches, present), _together(self.coarse, seen.tokens, present)
+
+    def loss(
+        self, view: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"], truth: Float[Tensor, "B L d h w"]
+    ) -> Tensor:
+        """Binary cross-entropy with the fractions of patches and of tokens."""
+        fine, coarse = self(view, present)
+        cells = F.adaptive_avg_pool3d(truth, self.encoder.settings.cells)
+        whole = cells.mean(dim=(2, 3, 4), keepdim=True).expand_as(cells)
+        targets = torch.cat([cells, whole], dim=1).flatten(2)
+        return F.binary_cross_entropy_with_logits(fine, truth.flatten(2)) + F.binary_cross_entropy_with_logits(
+            coarse, targets
+        )
+
+
+def _together(linear: nn.Linear, seen: Float[Tensor, "V S K"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B L S"]:
+    """A linear map on what is seen of all modalities at one place; of those that are missing, zeros."""
+    spread = seen.new_zeros(*present.shape, *seen.shape[1:])
+    spread[present] = seen
+    logits: Tensor = linear(spread.permute(0, 2, 1, 3).flatten(2))
+    return logits.transpose(1, 2)
 
 
 def train_eye(
@@ -77,8 +99,7 @@ def train_eye(
             if torch.rand((), generator=generator) < 0.5:
                 view, target = view.flip(-1), target.flip(-1)
             present = drop_modalities(torch.stack([one.present for one in batch]), 0.15, generator)
-            logits = model(view.to(device), present.to(device))
-            loss = F.binary_cross_entropy_with_logits(logits, target.to(device).flatten(2))
+            loss = model.loss(view.to(device), present.to(device), target.to(device))
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"the eye's loss became {loss.item()} at step {len(losses)}; lower eye.learning_rate"
