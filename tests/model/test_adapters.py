@@ -1,12 +1,14 @@
 """The adapted linear map: peft's own as the oracle, in outputs and gradients."""
 
+import math
+
 import pytest
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
-from voxmoe.model.adapters import AdaptedLinear
+from voxmoe.model.adapters import AdaptedLinear, draw_kept
 
 RANK, IN, OUT = 3, 7, 5
 
@@ -54,14 +56,26 @@ def test_dropout_is_on_what_the_adapter_reads_alone() -> None:
     found = run(ours, x)
     # The oracle: peft's formula with the mask that this seed draws.
     torch.manual_seed(1)
-    read, _ = torch.native_dropout(x, 0.5, train=True)
+    kept, left = draw_kept(x, 0.5)
     down, up = (theirs.lora_A["default"].weight, theirs.lora_B["default"].weight)
     given = x.clone().requires_grad_()
-    mask = (read != 0) * 2.0
-    y = theirs.base_layer(given) + 2.0 * (given * mask) @ down.T @ up.T
+    y = theirs.base_layer(given) + 2.0 * (given * kept / left) @ down.T @ up.T
     torch.autograd.backward(y.pow(2).sum())
-    assert 0.45 < (read == 0).float().mean() < 0.55
     torch.testing.assert_close(found, {"y": y, "x": given.grad, "down": down.grad, "up": up.grad}, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_dropout_leaves_each_number_by_its_chance_and_independently(dropout: float) -> None:
+    torch.manual_seed(0)
+    kept, left = draw_kept(torch.empty(1000, 101), dropout)
+    assert left == pytest.approx(1 - dropout, abs=1 / 65536)
+    flat = kept.flatten().double()
+    deviation = math.sqrt(left * (1 - left) / len(flat))
+    assert abs(flat.mean() - left) < 4 * deviation
+    for place in range(4):
+        assert abs(flat[place::4].mean() - left) < 8 * deviation
+    neighbours = torch.corrcoef(torch.stack([flat[:-1], flat[1:]]))[0, 1]
+    assert abs(neighbours) < 4 / math.sqrt(len(flat))
 
 
 def test_nothing_is_dropped_in_evaluation() -> None:

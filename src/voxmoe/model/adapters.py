@@ -10,11 +10,26 @@ Shapes: N rows, I input width, O output width, R rank.
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
+
+_CHANCES = 1 << 16
+"""In so many steps a chance can be told."""
+
+
+def draw_kept(like: Float[Tensor, "N I"], dropout: float) -> tuple[Bool[Tensor, "N I"], float]:
+    """What dropout leaves, and the chance by which each number is left: the nearest in 65,536 steps.
+
+    A CPU draws one random number after the other, which would take a fifth of a training step: each serves four times.
+    """
+    lost = round(dropout * _CHANCES)
+    count = -(-like.numel() // 4)
+    drawn = torch.empty(count, dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    parts = drawn.view(torch.int16)[: like.numel()]
+    return (parts >= lost - _CHANCES // 2).view(like.shape), 1 - lost / _CHANCES
 
 
 class _Adapted(torch.autograd.Function):
@@ -31,10 +46,13 @@ class _Adapted(torch.autograd.Function):
         scale: float,
         dropout: float,
     ) -> Float[Tensor, "N O"]:
-        read, kept = torch.native_dropout(rows, dropout, train=True) if dropout else (rows, None)
+        read, kept = rows, None
+        if dropout:
+            kept, left = draw_kept(rows, dropout)
+            read, scale = rows * kept, scale / left
         low = read @ down.T
         ctx.save_for_backward(read, kept, base, down, up, low)
-        ctx.scale, ctx.raised = scale, 1 / (1 - dropout)
+        ctx.scale = scale
         return F.linear(rows, base, bias).addmm_(low, up.T, alpha=scale)
 
     @staticmethod
@@ -48,7 +66,7 @@ class _Adapted(torch.autograd.Function):
             if kept is None:
                 rows.addmm_(below, down)
             else:
-                rows.addcmul_(below @ down, kept.to(rows.dtype), value=ctx.raised)
+                rows.add_((below @ down).mul_(kept))
         return rows, None, None, below.T @ read, (above.T @ low).mul_(ctx.scale), None, None
 
 

@@ -95,6 +95,14 @@ def _fold(own: Tensor, common: Tensor, maps: Tensor, m: int) -> Tensor:
     return folded.view(len(own), *maps.shape[2:])
 
 
+def _write_outer(out: Float[Tensor, "N W"], gates: Float[Tensor, "B N"], rows: Float[Tensor, "B W"]) -> None:
+    """gates' rows into `out`; of a single study that is no matrix product but a scaling, which memory alone bounds."""
+    if len(rows) == 1:
+        torch.mul(gates[0, :, None], rows[0], out=out)
+    else:
+        torch.mm(gates.T, rows, out=out)
+
+
 class _Folded(Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, own: Tensor, common: Tensor, maps: Tensor) -> Tensor:
@@ -117,7 +125,7 @@ class _Folded(Function):
         with _no_autocast(tokens):
             for m in range(tokens.shape[2]):
                 d_folded = (tokens[:, :, m].to(ctx.kind).mT @ grad).to(tokens.dtype).flatten(1)
-                torch.mm(own[:, :, m].T, d_folded, out=d_maps[:, m].flatten(1))
+                _write_outer(d_maps[:, m].flatten(1), own[:, :, m], d_folded)
                 d_shared.addmm_(common[:, :, m].T, d_folded)
                 d_own[:, :, m] = d_folded @ maps[:, m].flatten(1).T
                 d_common[:, :, m] = d_folded @ maps[:, -1].flatten(1).T
