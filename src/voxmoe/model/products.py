@@ -121,12 +121,15 @@ class _Folded(Function):
         grad = grad.to(ctx.kind)
         d_tokens = torch.empty_like(tokens) if ctx.needs_input_grad[0] else None
         d_own, d_common, d_maps = torch.empty_like(own), torch.empty_like(common), torch.empty_like(maps)
-        d_shared = d_maps[:, -1].flatten(1).zero_()
+        d_shared = d_maps[:, -1].flatten(1)
         with _no_autocast(tokens):
             for m in range(tokens.shape[2]):
                 d_folded = (tokens[:, :, m].to(ctx.kind).mT @ grad).to(tokens.dtype).flatten(1)
                 _write_outer(d_maps[:, m].flatten(1), own[:, :, m], d_folded)
-                d_shared.addmm_(common[:, :, m].T, d_folded)
+                if m == 0:
+                    _write_outer(d_shared, common[:, :, m], d_folded)
+                else:
+                    d_shared.addmm_(common[:, :, m].T, d_folded)
                 d_own[:, :, m] = d_folded @ maps[:, m].flatten(1).T
                 d_common[:, :, m] = d_folded @ maps[:, -1].flatten(1).T
                 if d_tokens is not None:
