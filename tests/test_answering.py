@@ -43,6 +43,19 @@ def test_a_study_is_encoded_once(answerer: Answerer, monkeypatch: pytest.MonkeyP
     assert (first.text, first.categories) == (second.text, second.categories)
 
 
+def test_a_model_that_learnt_no_text_answers_by_its_heads_alone(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = answerer.ask(make_study(), "Where is the edema?")
+    settings = answerer.model.settings
+    silent = settings.model_copy(update={"loss": settings.loss.model_copy(update={"text": 0.0})})
+    monkeypatch.setattr(answerer.model, "settings", silent)
+    monkeypatch.setattr(answerer.model, "generate", None)
+    after = answerer.ask(make_study(), "Where is the edema?")
+    assert after.text == ""
+    assert after.categories == before.categories
+
+
 @pytest.mark.parametrize("question", ["", " \n", "how " * 400])
 def test_unaskable_questions_are_refused(answerer: Answerer, question: str) -> None:
     with pytest.raises(QuestionError):

@@ -34,6 +34,7 @@ class Answer:
 
     question: str
     text: str
+    """Empty where the heads alone were asked."""
     categories: Mapping[Task, Category]
     """Of volume, shape and spread; "not asked" where the question does not ask for it."""
     regions: tuple[Category, ...]
@@ -108,7 +109,8 @@ class Answerer:
 
     @torch.no_grad()
     def ask(self, study: Study, question: str, say: bool = True) -> Answer:
-        """Answer a question about a study; without `say` by the heads alone, which is many times faster.
+        """Answer a question about a study; without `say`, or by a model that learnt no text, by the heads alone, which
+        is many times faster.
 
         Raises `QuestionError` if the question is empty or over-long.
         """
@@ -116,7 +118,8 @@ class Answerer:
         batch: dict[str, Any] = dict(self.processor([question]))
         batch |= self._look(study)
         output = self.model(**batch)
-        text = self.processor.decode_answers(self.model.generate(**batch))[0] if say else ""
+        writes = say and self.model.settings.loss.text > 0
+        text = self.processor.decode_answers(self.model.generate(**batch))[0] if writes else ""
         heads = {name: values[0] for name, values in probabilities(output.heads).items()}
         return Answer(
             question=question,

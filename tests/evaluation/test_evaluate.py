@@ -178,6 +178,15 @@ def test_subsets_stand_in_one_table_that_ends_with_the_whole(whole: tuple[Result
     assert subsets[0]["tasks"]["shape"]["value"] == pytest.approx(100 * np.mean(right))
 
 
+def test_a_model_that_learnt_no_text_is_evaluated_by_its_heads_alone(
+    tiny_recipe: Path, dataset: Path, tmp_path: Path
+) -> None:
+    silent = train(load_recipe(tiny_recipe, ["model.loss.text=0", "fit.max_steps=1", f"out={tmp_path}"]))
+    with pytest.raises(WeightsError, match=r"learnt no text \(its loss.text is 0\)"):
+        evaluate(silent, dataset, text=True)
+    assert "mpLLM" in evaluate(silent, dataset)["methods"]
+
+
 def test_the_same_evaluation_gives_the_same_record(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
     first, again = (evaluate(tiny_model, dataset) for _ in range(2))
     assert first == again

@@ -316,7 +316,8 @@ def answers(found: dict[str, Any] | list[dict[str, Any]]) -> None:
 
 def _answer(answer: dict[str, Any]) -> None:
     out.print(f"Q  {answer['question']}")
-    out.print(f"A  {answer['text']}")
+    if answer["text"]:
+        out.print(f"A  {answer['text']}")
     asked = []
     for task in Task:
         said = answer["categories"][str(task)]

@@ -209,6 +209,10 @@ def _enter(
             f"{where}: {'sees images' if blind else 'is a text-only model too'}; --text-only takes a model trained "
             "with model.vision=null, to stand beside one that sees"
         )
+    if settings.text and model.settings.loss.text == 0:
+        raise WeightsError(
+            f"{where}: learnt no text (its loss.text is 0); evaluate what its heads say, without the text"
+        )
     dataset, rows = ledger.bench.dataset, ledger.bench.rows
     crossed = check_fits(model, dataset, settings.cross)
     features = features_of(model, dataset, rows, report)

@@ -205,11 +205,14 @@ class DCFormer(nn.Module):
         that covers it."""
         low, high = self._streams(x)
         covering = F.interpolate(high, low.shape[2:], mode="nearest")
-        seen = Encoded(high.mean(dim=(2, 3, 4)), _sequence(high), _sequence(low))
-        return seen, _sequence(torch.cat([low, covering], dim=1))
+        return _encoded(low, high), _sequence(torch.cat([low, covering], dim=1))
 
     def forward(self, x: Float[Tensor, "B 1 D H W"]) -> Encoded:
-        return self.patch_features(x)[0]
+        return _encoded(*self._streams(x))
+
+
+def _encoded(low: Float[Tensor, "B L D1 H1 W1"], high: Float[Tensor, "B K D2 H2 W2"]) -> Encoded:
+    return Encoded(high.mean(dim=(2, 3, 4)), _sequence(high), _sequence(low))
 
 
 def _sequence(cells: Float[Tensor, "B C D H W"]) -> Float[Tensor, "B S C"]:

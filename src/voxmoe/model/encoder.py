@@ -6,7 +6,7 @@ settings say on which grid (`patches`) and how wide (`patch_width`), and on whic
 """
 
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -14,19 +14,23 @@ from voxmoe.errors import WeightsError
 from voxmoe.model.dcformer import DCFormer, DCFormerSettings
 from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
 from voxmoe.model.vision import VisionEncoder, VisionSettings
-from voxmoe.model.weights import KeyReport, digest, find_weights, load_module
+from voxmoe.model.weights import KeyReport, Pretrained, digest, find_weights, load_module
 
 _log = logging.getLogger(__name__)
 
 EncoderSettings = Annotated[VisionSettings | DCFormerSettings | PyramidSettings, Field(discriminator="kind")]
 Encoder = VisionEncoder | DCFormer | PyramidEncoder
+_KINDS: dict[type[Pretrained], type[Any]] = {
+    VisionSettings: VisionEncoder,
+    DCFormerSettings: DCFormer,
+    PyramidSettings: PyramidEncoder,
+}
 
 
 def make_encoder(settings: EncoderSettings) -> Encoder:
     """The encoder of these settings, with random weights."""
-    if isinstance(settings, VisionSettings):
-        return VisionEncoder(settings)
-    return DCFormer(settings) if isinstance(settings, DCFormerSettings) else PyramidEncoder(settings)
+    encoder: Encoder = _KINDS[type(settings)](settings)
+    return encoder
 
 
 def load_encoder(encoder: Encoder, place: str) -> KeyReport:

@@ -33,8 +33,8 @@ class VisionFeatures:
     @classmethod
     def spread(cls, seen: Encoded, present: Bool[Tensor, "B M"]) -> "VisionFeatures":
         """Volumes seen one by one, those of the modalities present in their order, at their places; zero elsewhere."""
-        tokens, global_token = _place(seen.tokens, present), _place(seen.cls, present)
-        return cls(tokens, global_token, present, None if seen.low is None else _place(seen.low, present))
+        tokens, global_token = spread(seen.tokens, present), spread(seen.cls, present)
+        return cls(tokens, global_token, present, None if seen.low is None else spread(seen.low, present))
 
     def inputs(self) -> dict[str, Tensor]:
         """As arguments of the model."""
@@ -42,7 +42,8 @@ class VisionFeatures:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
-def _place(values: Float[Tensor, "V *rest"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B M *rest"]:
+def spread(values: Float[Tensor, "V *rest"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B M *rest"]:
+    """What is seen of single volumes, at the places of those that are present in a batch; zeros elsewhere."""
     placed = values.new_zeros(*present.shape, *values.shape[1:])
     placed[present] = values
     return placed

@@ -129,19 +129,23 @@ class PyramidEncoder(nn.Module):
         related: Tensor = self.norm(tokens)
         return related
 
-    def patch_features(self, x: Float[Tensor, "B 1 D H W"]) -> tuple[Encoded, Float[Tensor, "B P V"]]:
-        """What the encoder sees, and for every patch its cell of the second stage and what covers it of the third and
-        of the tokens."""
+    def _see(self, x: Float[Tensor, "B 1 D H W"]) -> tuple[Encoded, list[Float[Tensor, "B C d h w"]]]:
+        """What the encoder sees, and the cells of all stages."""
         x = x.contiguous(memory_format=torch.channels_last_3d)
         stages = []
         for stage in self.stages:
             x = stage(x)
             stages.append(x)
         related = self._relate(x)
-        seen = Encoded(related[:, 0], related[:, 1:])
-        tokens = seen.tokens.transpose(1, 2).reshape(x.shape)
-        fine = [F.interpolate(cells, self.settings.patches, mode="nearest") for cells in (*stages[1:3], tokens)]
+        return Encoded(related[:, 0], related[:, 1:]), stages
+
+    def patch_features(self, x: Float[Tensor, "B 1 D H W"]) -> tuple[Encoded, Float[Tensor, "B P V"]]:
+        """What the encoder sees, and for every patch its cell of the second stage and what covers it of the third and
+        of the tokens."""
+        seen, (_, second, third, last) = self._see(x)
+        tokens = seen.tokens.transpose(1, 2).reshape(last.shape)
+        fine = [F.interpolate(cells, self.settings.patches, mode="nearest") for cells in (second, third, tokens)]
         return seen, torch.cat(fine, dim=1).flatten(2).transpose(1, 2)
 
     def forward(self, x: Float[Tensor, "B 1 D H W"]) -> Encoded:
-        return self.patch_features(x)[0]
+        return self._see(x)[0]

@@ -11,6 +11,7 @@ tables need is trained once. A pretrained encoder and the features that it gives
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,14 @@ class Workshop:
             return Model(model.name, changes)
         return Model(f"{model.name}-{table}", (*changes, *self.scale.tables[table]))
 
-    @property
+    @cached_property
     def start(self) -> Model | None:
         """The model at this scale that the others start from."""
-        if self.scale.start is None:
-            return None
         models = {row.model.name: row.model for experiment in EXPERIMENTS.values() for row in experiment.rows}
-        return self.model(models[self.scale.start])
+        return None if self.scale.start is None else self.model(models[self.scale.start])
+
+    def _start_of(self, model: Model) -> Model | None:
+        return None if model == self.start else self.start
 
     def recipe(self, model: Model, dataset: str) -> Recipe:
         """The recipe of a model of this scale on a dataset."""
@@ -97,15 +99,15 @@ class Workshop:
         write_bytes(base, yaml.safe_dump(self.scale.recipe, sort_keys=False).encode())
         runs = self.out / "runs" / dataset
         places = [f"name={dataset}-{model.name}", f"data={self.out / 'datasets' / dataset}", f"out={runs / model.name}"]
-        if self.start not in (None, model):
-            places.append(f"start={runs / str(self.scale.start)}")
+        if (start := self._start_of(model)) is not None:
+            places.append(f"start={runs / start.name}")
         return load_recipe(base, [*model.changes, *places])
 
     def trained(self, model: Model, dataset: str) -> Path:
         """The folder of a model of this scale, trained unless it is there."""
         self.dataset(dataset)
-        if self.start not in (None, model):
-            self.trained(self.start, dataset)
+        if (start := self._start_of(model)) is not None:
+            self.trained(start, dataset)
         recipe = self.recipe(model, dataset)
         if not is_finished(recipe):
             train(recipe, self._named(f"{dataset} {model.name}"))

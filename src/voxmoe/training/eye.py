@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from voxmoe.errors import TrainingError
 from voxmoe.model.encoder import Encoder
+from voxmoe.model.features import spread
 from voxmoe.training.recipe import EyeSettings
 
 _RISE = 0.1001
@@ -68,9 +69,7 @@ class _Grounding(nn.Module):
 
 def _together(linear: nn.Linear, seen: Float[Tensor, "V S K"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B L S"]:
     """A linear map on what is seen of all modalities at one place; of those that are missing, zeros."""
-    spread = seen.new_zeros(*present.shape, *seen.shape[1:])
-    spread[present] = seen
-    logits: Tensor = linear(spread.permute(0, 2, 1, 3).flatten(2))
+    logits: Tensor = linear(spread(seen, present).permute(0, 2, 1, 3).flatten(2))
     return logits.transpose(1, 2)
 
 
