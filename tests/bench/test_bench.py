@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from voxmoe.bench import BENCHES, bench_named, building, experts, findings, reading
+from voxmoe.bench import BENCHES, adapters, bench_named, building, experts, findings, reading
 from voxmoe.bench.cases import MaskCase, mask_cases
 from voxmoe.bench.timing import time_in_turn
 from voxmoe.errors import BenchError
@@ -45,6 +45,29 @@ def test_findings(name: str) -> None:
     result = findings.bench_findings([case(), replace(case(1), name="another")], runs=2, protocol=protocol)
     check_form(result, "findings", cases=2, runs=2)
     assert result["protocol"] == protocol.name
+
+
+TINY = {
+    "vocab_size": 32,
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
+
+def test_adapters() -> None:
+    result = adapters.bench_adapters(runs=1, language=TINY)
+    check_form(result, "adapters", cases=2, runs=1)
+    assert list(result["by_case"]) == ["dropout 0", "dropout 0.1"]
+
+
+def test_adapters_that_differ_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    scaled = adapters.AdaptedLinear.forward
+    monkeypatch.setattr(adapters.AdaptedLinear, "forward", lambda self, x: 1.01 * scaled(self, x))
+    with pytest.raises(BenchError, match="ours is off by"):
+        adapters.bench_adapters(runs=1, language=TINY)
 
 
 def test_findings_that_differ_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from voxmoe.bench.adapters import bench_adapters
 from voxmoe.bench.building import bench_build
 from voxmoe.bench.caching import bench_cache
 from voxmoe.bench.experts import bench_experts
@@ -12,6 +13,7 @@ from voxmoe.bench.reading import bench_reading
 from voxmoe.errors import BenchError
 
 BENCHES: dict[str, Callable[[], dict[str, Any]]] = {
+    "adapters": bench_adapters,
     "build": bench_build,
     "cache": bench_cache,
     "experts": bench_experts,
