@@ -1,5 +1,7 @@
 """Dense pretraining learns from studies, and modality dropout leaves something to see."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -20,8 +22,10 @@ DCFORMER = DCFormerSettings(grid=(16, 16, 16), channels=(8, 12, 16), blocks=(1, 
 PYRAMID = PyramidSettings(grid=(16, 16, 16), channels=(8, 8, 16, 16), layers=1, heads=2)
 
 
-@pytest.mark.parametrize("vision", [VISION, DCFORMER, PYRAMID])
-def test_the_eye_learns_and_is_frozen(vision: EncoderSettings) -> None:
+@pytest.mark.parametrize(
+    ("vision", "precision"), [(VISION, "fp32"), (DCFORMER, "fp32"), (PYRAMID, "fp32"), (PYRAMID, "bf16")]
+)
+def test_the_eye_learns_and_is_frozen(vision: EncoderSettings, precision: Literal["fp32", "bf16"]) -> None:
     torch.manual_seed(0)
     samples = []
     for seed in range(4):
@@ -33,8 +37,10 @@ def test_the_eye_learns_and_is_frozen(vision: EncoderSettings) -> None:
             Sample(torch.from_numpy(gridded.images), torch.from_numpy(gridded.present), torch.from_numpy(fractions))
         )
     encoder = make_encoder(vision)
-    losses = train_eye(encoder, samples, EyeSettings(epochs=15, batch_size=2, learning_rate=3e-3), seed=0)
+    settings = EyeSettings(epochs=15, batch_size=2, learning_rate=3e-3, precision=precision)
+    losses = train_eye(encoder, samples, settings, seed=0)
     assert len(losses) == 30
+    assert {weight.dtype for weight in encoder.parameters()} == {torch.float32}
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert not encoder.training

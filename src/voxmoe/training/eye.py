@@ -98,7 +98,8 @@ def train_eye(
             if torch.rand((), generator=generator) < 0.5:
                 view, target = view.flip(-1), target.flip(-1)
             present = drop_modalities(torch.stack([one.present for one in batch]), 0.15, generator)
-            loss = model.loss(view.to(device), present.to(device), target.to(device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+                loss = model.loss(view.to(device), present.to(device), target.to(device))
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"the eye's loss became {loss.item()} at step {len(losses)}; lower eye.learning_rate"

@@ -8,13 +8,26 @@ import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from voxmoe.errors import RecipeError
+from voxmoe.model.language import multiplies_bf16
 from voxmoe.model.mpllm import ModelSettings
 from voxmoe.settings import Settings
 from voxmoe.training.augment import AugmentSettings
 from voxmoe.training.features import PRECISION, Precision
 
 
-class EyeSettings(Settings):
+class _Multiplying(Settings):
+    """What a training decides about its arithmetic."""
+
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the matrix products; auto takes bf16 where the processor multiplies it faster than float32."""
+
+    @property
+    def bf16(self) -> bool:
+        """Whether matrix products run in bf16."""
+        return self.precision == "bf16" if self.precision != "auto" else multiplies_bf16()
+
+
+class EyeSettings(_Multiplying):
     """Dense pretraining of the vision encoder on the masks of the training studies, before it is frozen."""
 
     epochs: PositiveInt = 10
@@ -22,7 +35,7 @@ class EyeSettings(Settings):
     learning_rate: PositiveFloat = 1e-3
 
 
-class FitSettings(Settings):
+class FitSettings(_Multiplying):
     """Training of experts, heads and adapters on questions (mpLLM, section 4.2)."""
 
     epochs: PositiveFloat = 2
@@ -39,8 +52,6 @@ class FitSettings(Settings):
     """Of experts, routers and heads, which start from random weights."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises; a cosine takes it down to 0 after that."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the matrix products; auto takes bf16 where the processor multiplies it faster than float32."""
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance of each modality of a sample to be left out; one always stays."""
     balance: bool = False

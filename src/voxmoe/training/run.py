@@ -48,7 +48,6 @@ from voxmoe.training.trainer import (
     lighten,
     make_trainer,
     shared_accumulation,
-    uses_bf16,
 )
 from voxmoe.vqa.dataset import Dataset, open_dataset
 
@@ -121,7 +120,7 @@ def _make_model(run: _Run) -> tuple[MpLLM, MpLLMProcessor]:
         _log.info("starting from %s; it lacks %s", run.recipe.start, ", ".join(lacks) or "nothing")
     grid = settings.vision.grid if settings.vision is not None else None
     processor = MpLLMProcessor(load_tokenizer(model.settings.language), grid=grid)
-    if uses_bf16(run.recipe.fit):
+    if run.recipe.fit.bf16:
         lighten(model)
     model.to(run.processes.device)
     run.report("loading the language model", 1, 1)
@@ -178,7 +177,7 @@ def _calibrate(model: MpLLM, collate: Collator, run: _Run) -> None:
         send_to_device(collate.plain(chosen[start : start + CALIBRATION_BATCH]), model.device)
         for start in range(0, len(chosen), CALIBRATION_BATCH)
     ]
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(run.recipe.fit)):
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=run.recipe.fit.bf16):
         model.eval().calibrate(batches)
     run.report("calibrating", 1, 1)
 
@@ -233,7 +232,7 @@ def _save(trainer: FitTrainer, model: MpLLM, processor: MpLLMProcessor, run: _Ru
             "python": platform.python_version(),
             "processes": run.processes.count,
             "threads": torch.get_num_threads(),
-            "precision": "bf16" if uses_bf16(run.recipe.fit) else "fp32",
+            "precision": "bf16" if run.recipe.fit.bf16 else "fp32",
             "cores": os.cpu_count(),
             **_terms(run.recipe),
             "steps": trainer.state.global_step,

@@ -26,7 +26,6 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from voxmoe.errors import MissingPackageError, TrainingError
 from voxmoe.files import write_bytes
-from voxmoe.model.language import multiplies_bf16
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.log import TrainingLog
 from voxmoe.training.processes import PATIENCE, Processes
@@ -39,11 +38,6 @@ _FROZEN = "vision."
 """What the names of the encoder's weights begin with."""
 _KEPT = 2
 """Checkpoints at a time: the one before stays until the next is complete."""
-
-
-def uses_bf16(fit: FitSettings) -> bool:
-    """Whether matrix products run in bf16: as the recipe says, else where the processor is made for it."""
-    return fit.precision == "bf16" if fit.precision != "auto" else multiplies_bf16()
 
 
 def lighten(model: MpLLM) -> None:
@@ -140,11 +134,11 @@ class FitTrainer(Trainer):
         """bf16 by autocast alone, whichever way the processes share their work."""
         # Of weights that FSDP gathers anew for every pass, a cast kept from the router's pass would get no gradient.
         kept = not self.is_fsdp_enabled
-        return torch.autocast(self.args.device.type, torch.bfloat16, uses_bf16(self.fit), kept)
+        return torch.autocast(self.args.device.type, torch.bfloat16, self.fit.bf16, kept)
 
     def _attention(self) -> contextlib.AbstractContextManager[None]:
         """On a CPU in bf16 the backward pass of fused attention takes longer than all of plain attention."""
-        return sdpa_kernel(SDPBackend.MATH) if self.args.device.type == "cpu" and uses_bf16(self.fit) else _nothing()
+        return sdpa_kernel(SDPBackend.MATH) if self.args.device.type == "cpu" and self.fit.bf16 else _nothing()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:
@@ -214,7 +208,7 @@ def make_trainer(
         gradient_accumulation_steps=shared_accumulation(fit, processes),
         lr_scheduler_type="cosine",
         warmup_steps=round(fit.warmup * course.steps),
-        bf16=uses_bf16(fit) and not _shared_out(),
+        bf16=fit.bf16 and not _shared_out(),
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="steps",
