@@ -28,17 +28,20 @@ _ROOMS = (
     "model.encoder",
     "model.experts",
     "model.features",
+    "model.grounding",
     "model.heads",
     "model.mixer",
     "model.mpllm",
     "model.perceiver",
     "model.products",
+    "model.pyramid",
     "model.weights",
     "training",
     "evaluation",
     "bench",
     "reproduction",
     "reporting",
+    "segmenting",
 )
 # The words of questions are left out: they have no shapes, and tests draw them by the ten thousand.
 # model.processing is left out: transformers reads the argument names of a processor's __init__ from its bytecode.
@@ -189,6 +192,43 @@ def tiny_model(tiny_recipe: Path) -> Path:
     from voxmoe.training.run import train
 
     return train(load_recipe(tiny_recipe))
+
+
+@pytest.fixture(scope="session")
+def tiny_eye(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny eye, pretrained for a few steps on coarse phantoms."""
+    from voxmoe.training.pretraining import pretrain
+    from voxmoe.training.recipe import EyeRecipe
+
+    recipe = {
+        "name": "tiny-eye",
+        "out": tmp_path_factory.mktemp("eye"),
+        "vision": {"grid": [32, 32, 32], "channels": [8, 8, 16, 16], "layers": 1, "heads": 2},
+        "grounding": {"channels": [8, 8, 16, 16]},
+        "subjects": {"profiles": {"gli-2024": 1}, "spacing": 4.0, "kept": 3, "takes": 2},
+        "fit": {"steps": 30, "batch_size": 2, "learning_rate": 3e-3, "precision": "fp32"},
+        "held_out": 2,
+    }
+    return pretrain(EyeRecipe.model_validate(recipe))
+
+
+@pytest.fixture(scope="session")
+def seeing_recipe(tiny_recipe: Path, tiny_eye: Path) -> list[str]:
+    """Changes to the tiny recipe that give it the tiny eye and its decoder."""
+    vision = (
+        f"{{kind: pyramid, grid: [32, 32, 32], channels: [8, 8, 16, 16], layers: 1, heads: 2, weights: {tiny_eye}}}"
+    )
+    grounding = f"{{channels: [8, 8, 16, 16], weights: {tiny_eye}}}"
+    return [f"model.vision={vision}", f"model.grounding={grounding}", "eye=null", "fit.max_steps=2"]
+
+
+@pytest.fixture(scope="session")
+def seeing_model(tiny_recipe: Path, seeing_recipe: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with an eye that can show where things are."""
+    from voxmoe.training.recipe import load_recipe
+    from voxmoe.training.run import train
+
+    return train(load_recipe(tiny_recipe, [*seeing_recipe, f"out={tmp_path_factory.mktemp('seeing')}"]))
 
 
 @pytest.fixture

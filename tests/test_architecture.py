@@ -10,7 +10,19 @@ import pytest
 import voxmoe
 
 SOURCE = Path(voxmoe.__file__).parent
-ROOMS = ("imaging", "vqa", "model", "training", "evaluation", "answering", "reporting", "bench", "reproduction", "cli")
+ROOMS = (
+    "imaging",
+    "vqa",
+    "model",
+    "training",
+    "segmenting",
+    "evaluation",
+    "answering",
+    "reporting",
+    "bench",
+    "reproduction",
+    "cli",
+)
 """In the order of the data: a room imports from itself, from those before it and from the modules that all share."""
 SHARED = ("vocabulary", "errors", "files", "settings")
 HEAVY = {"torch", "transformers", "peft", "accelerate"}

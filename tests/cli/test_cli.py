@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voxmoe.imaging.volume import Volume, write_volume
+from voxmoe.imaging.volume import Volume, read_mask, write_volume
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -193,3 +193,27 @@ def test_weights_are_converted_and_other_pickles_refused(voxmoe: Run, tmp_path: 
     assert torch.equal(load_file(target)["cls_token"], torch.arange(6.0))
     assert voxmoe("weights", source, target)[0] == 0
     fails(voxmoe("weights", source, tmp_path / "vit.pt"), "ends in .safetensors")
+
+
+def test_segment_writes_a_mask_on_the_studys_own_grid(
+    voxmoe: Run, cohort: Path, tiny_eye: Path, tmp_path: Path
+) -> None:
+    study, out = cohort / "BraTS-GLI-00001-100", tmp_path / "predicted.nii.gz"
+    code, printed, _ = voxmoe("segment", study, out, "--model", tiny_eye, "--without", "T2", "--json")
+    assert code == 0
+    told = json.loads(printed)
+    assert (told["out"], told["profile"]) == (str(out), "gli-2024")
+    assert list(told["labels"]) == ["NETC", "SNFH", "ET", "RC"]
+    mask = read_mask(out)
+    assert mask.same_grid(read_mask(study / "BraTS-GLI-00001-100-seg.nii.gz"))
+    voxels = [int((mask.data == label["value"]).sum()) for label in told["labels"].values()]
+    assert voxels == [label["voxels"] for label in told["labels"].values()]
+    assert voxmoe("segment", study, out, "--model", tiny_eye)[0] == 0
+
+
+def test_segment_says_what_it_needs(voxmoe: Run, cohort: Path, tiny_eye: Path, tmp_path: Path) -> None:
+    study = cohort / "BraTS-GLI-00001-100"
+    fails(voxmoe("segment", study), "name a study and the mask to write")
+    fails(voxmoe("segment", study, tmp_path / "mask.png", "--model", tiny_eye), ".nii or .nii.gz")
+    fails(voxmoe("segment", study, tmp_path / "mask.nii.gz", "--model", study), "no")
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from conftest import make_study
-from voxmoe.imaging.grid import Box, bounding_box, label_fractions, normalise, resample, to_grid
+from voxmoe.imaging.grid import Box, bounding_box, from_grid, label_fractions, normalise, resample, to_grid
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume
 from voxmoe.vocabulary import Modality
@@ -152,3 +152,18 @@ def test_label_fractions_are_what_each_cell_holds() -> None:
     coarse = label_fractions(mask, {"A": [1]}, Box((2, 0, 0), (6, 8, 8)), (1, 1, 2))
     assert coarse[0].ravel()[0] > 0.5 > coarse[0].ravel()[1] > 0
     np.testing.assert_allclose(coarse.sum(), 1, rtol=1e-5)
+
+
+def test_what_stands_on_the_grid_comes_back_to_its_own_voxels() -> None:
+    values = np.random.default_rng(0).random((4, 6, 8)).astype(np.float32)
+    back = from_grid(values, Box((1, 2, 3), (9, 8, 7)), (12, 10, 9))
+    assert back.shape == (12, 10, 9)
+    np.testing.assert_allclose(back[1:9, 2:8, 3:7], values.transpose(2, 1, 0), rtol=1e-6)
+    back[1:9, 2:8, 3:7] = 0
+    assert not back.any()
+
+
+def test_a_finer_grid_is_reached_by_linear_interpolation() -> None:
+    values = np.broadcast_to(np.arange(4, dtype=np.float32)[:, None, None], (4, 2, 2))
+    back = from_grid(values, Box((0, 0, 0), (2, 2, 8)), (2, 2, 8))
+    np.testing.assert_allclose(back[0, 0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3], rtol=1e-6)

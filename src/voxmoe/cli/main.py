@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxmoe.cli.readers import readers
-from voxmoe.errors import CacheError, QuestionError, StudyError, VoxmoeError
+from voxmoe.errors import CacheError, ImageError, QuestionError, StudyError, VoxmoeError
 
 if TYPE_CHECKING:
-    from voxmoe.imaging.study import Study
+    from voxmoe.imaging.study import Study, StudyFiles
     from voxmoe.vocabulary import Modality
 
 app = typer.Typer(
@@ -280,6 +280,32 @@ def train(
 
 
 @app.command()
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="A recipe of an eye (see recipes/eye.yaml).")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]..", help="Changes, e.g. fit.steps=100.")
+    ] = None,
+) -> None:
+    """Train an encoder and its decoder on phantoms alone, drawn meanwhile. What was interrupted goes on."""
+    from voxmoe.cli import show
+    from voxmoe.training.pretraining import is_pretrained
+    from voxmoe.training.pretraining import pretrain as run_pretraining
+    from voxmoe.training.recipe import EyeRecipe, load
+
+    loaded = load(EyeRecipe, recipe, settings or [])
+    if is_pretrained(loaded):
+        show.note(f"{loaded.out}: already trained by this recipe")
+        return
+    try:
+        with show.Progress() as progress:
+            run_pretraining(loaded, progress.report)
+    except KeyboardInterrupt:
+        show.note(f"{loaded.out}: the same command goes on from the last checkpoint, if there is one")
+        raise
+    show.note(f"eye in {loaded.out}")
+
+
+@app.command()
 def weights(
     source: Annotated[Path, typer.Argument(metavar="FILE.bin", help="A PyTorch pickle of tensors.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
@@ -453,6 +479,52 @@ def prune(
 
 
 @app.command()
+def segment(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="[STUDY] OUT", help="A study's folder, unless files are named; the mask to write."),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="A trained model's or an eye's folder; default: the default model.")
+    ] = None,
+    profile: ProfileOption = None,
+    t1: Annotated[Path | None, typer.Option("--t1", help="T1 image.")] = None,
+    t1gd: Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")] = None,
+    t2: Annotated[Path | None, typer.Option("--t2", help="T2 image.")] = None,
+    flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="A modality to leave out, as if it were missing.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the predicted mask of a study as NIfTI, on the study's own grid."""
+    from voxmoe.cli import show
+
+    named = _named(t1, t1gd, t2, flair)
+    if len(arguments) != (1 if named else 2):
+        raise StudyError("name a study and the mask to write: voxmoe segment STUDY OUT.nii.gz")
+    folder, out = (None if named else arguments[0]), Path(arguments[-1])
+    if not out.name.endswith((".nii", ".nii.gz")):
+        raise ImageError(f"{out}: a mask is written as .nii or .nii.gz")
+    with show.Progress() as progress:
+        progress.report("reading the study", 0, 1)
+        from voxmoe.imaging.layouts import require_profile
+        from voxmoe.imaging.study import load_study
+
+        files = require_profile(_files(folder, named, without or []), profile)
+        assert files.profile is not None
+        study = load_study(files)
+        progress.report("loading the eye", 0, 1)
+        from voxmoe.answering import default_model
+        from voxmoe.imaging.volume import write_volume
+        from voxmoe.segmenting import Segmenter, summary
+
+        mask = Segmenter.from_pretrained(model or default_model()).segment(study, files.profile)
+        write_volume(mask, out)
+    show.result({"out": str(out), **summary(mask, files.profile)}, show.segmented, json)
+
+
+@app.command()
 def report(
     study: Annotated[
         str | None, typer.Argument(help="A study's folder, or with --mask a mask alone; unless files are named.")
@@ -544,10 +616,16 @@ def _named(*paths: Path | None) -> "dict[Modality, Path]":
 
 
 def _study(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "Study":
+    from voxmoe.imaging.study import load_study
+
+    return load_study(_files(folder, named, without))
+
+
+def _files(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "StudyFiles":
+    """The files of a study without the modalities that are left out."""
     from dataclasses import replace
 
     from voxmoe.imaging.layouts import find_study, study_from_paths
-    from voxmoe.imaging.study import load_study
     from voxmoe.vocabulary import Modality
 
     files = study_from_paths(named) if folder is None else find_study(folder)
@@ -555,7 +633,7 @@ def _study(folder: str | None, named: "dict[Modality, Path]", without: list[str]
     if unknown := left_out - {modality.lower() for modality in Modality}:
         raise StudyError(f"no modality is called {min(unknown)!r}; there are {', '.join(Modality)}")
     kept = {modality: path for modality, path in files.images.items() if modality.lower() not in left_out}
-    return load_study(replace(files, images=kept))
+    return replace(files, images=kept)
 
 
 def run() -> None:

@@ -341,6 +341,13 @@ def weights(result: dict[str, Any]) -> None:
     out.print(f"{result['out']}: {result['tensors']} tensors, {result['parameters']:,} numbers")
 
 
+def segmented(found: dict[str, Any]) -> None:
+    table = _columns(f"{found['out']}, values of {found['profile']}", ["value", "mL"])
+    for key, label in found["labels"].items():
+        table.add_row(key, str(label["value"]), f"{label['volume_mm3'] / 1000:.1f}")
+    out.print(table)
+
+
 def report(found: dict[str, Any]) -> None:
     out.print(found["text"])
 

@@ -13,17 +13,19 @@ from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.baselines import majority_class, majority_class_of_the_label, prior_guess, uniform_guess
 from voxmoe.evaluation.bootstrap import Resampling
 from voxmoe.evaluation.inference import EVERYTHING, Report, Said, Subset, features_of, hear, load, write
-from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, PRIOR, TEXT_ONLY, UNIFORM
+from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED, PRIOR, TEXT_ONLY, UNIFORM
 from voxmoe.evaluation.metrics import Scores, Truth, question_scores, truth_of
 from voxmoe.evaluation.predictions import Predictions, from_heads, from_texts, prediction_rows, write_predictions
 from voxmoe.evaluation.provenance import dataset_record, model_record, versions
 from voxmoe.evaluation.results import VERSION, Record
 from voxmoe.evaluation.router import usage
 from voxmoe.evaluation.scoring import method_record, scope_record, score_record, task_record, unparsed
+from voxmoe.evaluation.segmented import segment_then_measure
 from voxmoe.evaluation.text_answers import read_answer
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.model.mpllm import MpLLM
+from voxmoe.segmenting import Segmenter
 from voxmoe.settings import Settings
 from voxmoe.training.samples import Row
 from voxmoe.vocabulary import Modality, Task
@@ -195,6 +197,8 @@ class _Entry:
     record: Record
     crossed: Record | None
     subsets: list[Record] | None
+    overlap: Record | None
+    """Of its predicted masks with the true ones, where it can draw them."""
 
 
 def _enter(
@@ -223,7 +227,20 @@ def _enter(
     subsets = ledger.by_subset(name, heard) if many else None
     if settings.text:
         ledger.add_texts(name, write(model, processor, rows, features, report), sees)
-    return _Entry(name, model_record(where, model), crossed, subsets)
+    overlap = _measure(ledger, model, report)
+    return _Entry(name, model_record(where, model), crossed, subsets, overlap)
+
+
+def _measure(ledger: _Ledger, model: MpLLM, report: Report) -> Record | None:
+    """Let the protocol answer from the masks that the model's decoder draws; None without a decoder."""
+    segmenter = Segmenter.of(model)
+    if segmenter is None:
+        return None
+    dataset, rows = ledger.bench.dataset, ledger.bench.rows
+    outside = float(majority_class(dataset.rows("train"), 1).out_of_scope[0])
+    predictions, overlap = segment_then_measure(segmenter, dataset, rows, outside, report)
+    ledger.add(MEASURED, predictions, sees=True)
+    return overlap
 
 
 def evaluate(
@@ -276,6 +293,7 @@ def evaluate(
         "methods": ledger.records,
         "differences": ledger.differences(own.name),
         "modality_subsets": own.subsets,
+        "overlap": own.overlap,
     }
 
 

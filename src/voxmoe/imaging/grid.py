@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Num, Shaped, UInt8
 
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import where_label
@@ -70,9 +70,7 @@ def resample(data: Shaped[np.ndarray, "X Y Z"], grid: GridShape) -> Float32[np.n
     return np.ascontiguousarray(out.transpose(1, 0, 2))
 
 
-def normalise(
-    data: Float32[np.ndarray, "X Y Z"], foreground: Bool[np.ndarray, "X Y Z"]
-) -> Float32[np.ndarray, "X Y Z"]:
+def normalise(data: Num[np.ndarray, "X Y Z"], foreground: Bool[np.ndarray, "X Y Z"]) -> Float32[np.ndarray, "X Y Z"]:
     """Intensities between the 0.5th and 99.5th percentile of the foreground, as 0 to 1; background 0."""
     values = data[foreground]
     low, high = np.percentile(values, (0.5, 99.5)) if values.size else (0.0, 1.0)
@@ -112,3 +110,13 @@ def label_fractions(
     """How much of each cell of the model's grid each label covers, 0 to 1."""
     cropped = mask[box.slices]
     return np.stack([resample(where_label(cropped, own), grid) for own in values.values()])
+
+
+def from_grid(
+    values: Float32[np.ndarray, "D H W"], box: Box, shape: tuple[int, int, int]
+) -> Float32[np.ndarray, "X Y Z"]:
+    """What stands on the model's grid, on a study's own grid of `shape` by linear interpolation; 0 outside the box."""
+    out = np.zeros(shape, dtype=np.float32)
+    x, y, z = (stop - start for start, stop in zip(box.start, box.stop, strict=True))
+    out[box.slices] = resample(values.T, (z, y, x)).T
+    return out

@@ -29,8 +29,10 @@ from voxmoe.model.connector import ConnectorSettings, make_connector, two_stream
 from voxmoe.model.encoder import EncoderSettings, make_encoder, start_encoder
 from voxmoe.model.experts import ExpertConnector, ExpertSettings
 from voxmoe.model.features import VisionFeatures
+from voxmoe.model.grounding import Grounding, GroundingSettings, start_grounding
 from voxmoe.model.heads import LossWeights, TaskHeads, head_losses
 from voxmoe.model.language import LanguageSettings, add_lora, load_language_model
+from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
 from voxmoe.model.vision import VisionSettings
 from voxmoe.model.weights import check_fit
 from voxmoe.settings import Settings
@@ -41,6 +43,8 @@ class ModelSettings(Settings):
     """What the model is made of. Without `vision` it is the text-only baseline: the same model, blind."""
 
     vision: EncoderSettings | None = VisionSettings()
+    grounding: GroundingSettings | None = None
+    """The decoder that tells where the lesions are, for a pyramid that was trained with it."""
     connector: ConnectorSettings = ExpertSettings()
     language: LanguageSettings = LanguageSettings()
     loss: LossWeights = LossWeights()
@@ -51,6 +55,8 @@ class ModelSettings(Settings):
     def _fitting(self) -> "ModelSettings":
         if self.vision is not None and isinstance(self.connector, Med3DVLMSettings):
             two_streams(self.vision)
+        if self.grounding is not None and not isinstance(self.vision, PyramidSettings):
+            raise ValueError("grounding reads the stages of a pyramid: set vision.kind to pyramid")
         return self
 
 
@@ -108,6 +114,9 @@ class MpLLM(PreTrainedModel):
         self.heads = TaskHeads(width)
         if vision is not None:
             self.connector = make_connector(settings.connector, len(Modality), vision, width)
+        if settings.grounding is not None and isinstance(vision, PyramidSettings):
+            make = start_grounding if start else Grounding
+            self.grounding = make(settings.grounding, vision).requires_grad_(False)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -118,6 +127,19 @@ class MpLLM(PreTrainedModel):
     def encode_images(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> VisionFeatures:
         """Encode the modalities that are present, each by itself; the others' tokens stay zero."""
         return VisionFeatures.spread(self.vision(images[present][:, None]), present)
+
+    @torch.no_grad()
+    def segment(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B Q D H W"]:
+        """The probability that each voxel of the model's grid is none of the parts of lesions, or each (`Part`).
+
+        Raises `WeightsError` for a model without a decoder.
+        """
+        if self.settings.grounding is None:
+            raise WeightsError("this model has no decoder, so it cannot show where anything is")
+        assert isinstance(self.vision, PyramidEncoder)
+        _, stages = self.vision.see(images[present][:, None])
+        logits: Tensor = self.grounding(stages, present)
+        return logits.softmax(dim=1)
 
     @torch.no_grad()
     def look(self, features: VisionFeatures) -> dict[str, Tensor]:

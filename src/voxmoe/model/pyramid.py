@@ -27,7 +27,7 @@ _STEP = 16
 """Voxels of a token along each axis."""
 _PATCH = 4
 """Voxels of a patch along each axis."""
-_GROUP = 8
+GROUP = 8
 """Channels that are normalised together."""
 
 
@@ -46,8 +46,8 @@ class PyramidSettings(Pretrained):
     def _divisible(self) -> "PyramidSettings":
         if any(size % _STEP for size in self.grid):
             raise ValueError(f"grid {self.grid} is not a multiple of {_STEP}")
-        if any(width % _GROUP for width in self.channels):
-            raise ValueError(f"channels {self.channels} are not multiples of {_GROUP}")
+        if any(width % GROUP for width in self.channels):
+            raise ValueError(f"channels {self.channels} are not multiples of {GROUP}")
         if self.hidden % self.heads:
             raise ValueError(f"width {self.hidden} is not a multiple of heads {self.heads}")
         return self
@@ -82,12 +82,12 @@ class PyramidSettings(Pretrained):
         return sum(self.channels[1:])
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Two convolutions, each on what is normalised in groups of channels, added to what comes in."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(width // _GROUP, width), nn.GroupNorm(width // _GROUP, width)
+        self.norm1, self.norm2 = nn.GroupNorm(width // GROUP, width), nn.GroupNorm(width // GROUP, width)
         self.conv1, self.conv2 = nn.Conv3d(width, width, 3, padding=1), nn.Conv3d(width, width, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "B C D H W"]) -> Float[Tensor, "B C D H W"]:
@@ -108,7 +108,7 @@ class PyramidEncoder(nn.Module):
         self.settings = settings
         widths = (1, *settings.channels)
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv3d(before, after, 4 if before == 1 else 2, 2, int(before == 1)), _Residual(after))
+            nn.Sequential(nn.Conv3d(before, after, 4 if before == 1 else 2, 2, int(before == 1)), Residual(after))
             for before, after in pairwise(widths)
         )
         self.position_embeddings = nn.Parameter(torch.zeros(1, settings.tokens, settings.hidden))
@@ -129,23 +129,24 @@ class PyramidEncoder(nn.Module):
         related: Tensor = self.norm(tokens)
         return related
 
-    def _see(self, x: Float[Tensor, "B 1 D H W"]) -> tuple[Encoded, list[Float[Tensor, "B C d h w"]]]:
-        """What the encoder sees, and the cells of all stages."""
+    def see(self, x: Float[Tensor, "B 1 D H W"]) -> tuple[Encoded, list[Float[Tensor, "B ..."]]]:
+        """What the encoder sees, and the cells of all stages, of the last as tokens which the transformer has
+        related."""
         x = x.contiguous(memory_format=torch.channels_last_3d)
         stages = []
         for stage in self.stages:
             x = stage(x)
             stages.append(x)
         related = self._relate(x)
+        stages[-1] = related[:, 1:].transpose(1, 2).reshape(x.shape)
         return Encoded(related[:, 0], related[:, 1:]), stages
 
     def patch_features(self, x: Float[Tensor, "B 1 D H W"]) -> tuple[Encoded, Float[Tensor, "B P V"]]:
         """What the encoder sees, and for every patch its cell of the second stage and what covers it of the third and
         of the tokens."""
-        seen, (_, second, third, last) = self._see(x)
-        tokens = seen.tokens.transpose(1, 2).reshape(last.shape)
-        fine = [F.interpolate(cells, self.settings.patches, mode="nearest") for cells in (second, third, tokens)]
+        seen, stages = self.see(x)
+        fine = [F.interpolate(cells, self.settings.patches, mode="nearest") for cells in stages[1:]]
         return seen, torch.cat(fine, dim=1).flatten(2).transpose(1, 2)
 
     def forward(self, x: Float[Tensor, "B 1 D H W"]) -> Encoded:
-        return self._see(x)[0]
+        return self.see(x)[0]

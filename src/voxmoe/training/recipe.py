@@ -1,15 +1,18 @@
 """Recipes: commented YAML that says everything about a training run, validated before anything starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from voxmoe.errors import RecipeError
+from voxmoe.errors import LabelError, RecipeError
+from voxmoe.imaging.layouts import profile_named
+from voxmoe.model.grounding import GroundingSettings
 from voxmoe.model.language import multiplies_bf16
 from voxmoe.model.mpllm import ModelSettings
+from voxmoe.model.pyramid import PyramidSettings
 from voxmoe.settings import Settings
 from voxmoe.training.augment import AugmentSettings
 from voxmoe.training.features import PRECISION, Precision
@@ -27,12 +30,19 @@ class _Multiplying(Settings):
         return self.precision == "bf16" if self.precision != "auto" else multiplies_bf16()
 
 
-class EyeSettings(_Multiplying):
+class DenseSettings(_Multiplying):
+    """Dense training of an encoder."""
+
+    batch_size: PositiveInt = 4
+    learning_rate: PositiveFloat = 1e-3
+    modality_dropout: float = Field(default=0.15, ge=0, lt=1)
+    """Chance of each modality of a sample to be left out; one always stays."""
+
+
+class EyeSettings(DenseSettings):
     """Dense pretraining of the vision encoder on the masks of the training studies, before it is frozen."""
 
     epochs: PositiveInt = 10
-    batch_size: PositiveInt = 4
-    learning_rate: PositiveFloat = 1e-3
 
 
 class FitSettings(_Multiplying):
@@ -82,6 +92,59 @@ class Recipe(Settings):
     """How what the encoder sees is kept on disk."""
     fit: FitSettings = FitSettings()
 
+    @model_validator(mode="after")
+    def _fitting(self) -> "Recipe":
+        if self.eye is not None and self.model.grounding is not None:
+            raise ValueError("model.grounding belongs to an encoder that was trained with it; leave eye out")
+        return self
+
+
+class SubjectSettings(Settings):
+    """Phantoms that are drawn while an eye learns from them."""
+
+    profiles: Mapping[str, PositiveFloat] = {"gli-2024": 3, "brats-2021": 3, "met-2024": 2, "goat-2024": 2}
+    """How often each profile's diseases are drawn, relative to one another."""
+    spacing: float = Field(default=2.0, ge=1)
+    """Edge of the voxels that they are drawn on, in mm."""
+    kept: PositiveInt = 200
+    """Subjects at a time, each about 12 MB."""
+    takes: PositiveInt = 6
+    """How often a subject is seen on average, each time by another scanner."""
+
+    @model_validator(mode="after")
+    def _known(self) -> "SubjectSettings":
+        try:
+            for name in self.profiles:
+                profile_named(name)
+        except LabelError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+class DenseFitSettings(DenseSettings):
+    """Dense training on phantoms."""
+
+    steps: PositiveInt = 2000
+    save_steps: PositiveInt = 200
+    """Steps between checkpoints; an interrupted run goes on from the last."""
+
+
+class EyeRecipe(Settings):
+    """Pretraining of an encoder and its decoder on phantoms alone."""
+
+    name: str
+    out: Path
+    seed: int = 0
+    vision: PyramidSettings = PyramidSettings()
+    grounding: GroundingSettings = GroundingSettings()
+    subjects: SubjectSettings = SubjectSettings()
+    fit: DenseFitSettings = DenseFitSettings()
+    held_out: PositiveInt = 24
+    """Unseen phantoms on which the finished eye is measured."""
+
+
+R = TypeVar("R", Recipe, EyeRecipe)
+
 
 def _assign(tree: dict[str, Any], assignment: str) -> None:
     key, separator, value = assignment.partition("=")
@@ -97,6 +160,11 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
 
 
 def load_recipe(path: Path | str, assignments: Sequence[str] = ()) -> Recipe:
+    """The recipe of a model (`load`)."""
+    return load(Recipe, path, assignments)
+
+
+def load(kind: type[R], path: Path | str, assignments: Sequence[str] = ()) -> R:
     """Read a recipe and apply `key=value` assignments (dotted keys, YAML values).
 
     Raises `RecipeError` that names the file and every wrong key or value.
@@ -109,11 +177,11 @@ def load_recipe(path: Path | str, assignments: Sequence[str] = ()) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(kind.model_fields)}")
     for assignment in assignments:
         _assign(tree, assignment)
     try:
-        return Recipe.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise RecipeError(f"{path}: {problems}") from None

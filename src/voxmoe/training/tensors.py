@@ -42,3 +42,10 @@ def is_intact(path: Path) -> bool:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors, mapped from the file: they take memory only when they are read."""
     return load_file(path)
+
+
+def told(path: Path) -> dict[str, str]:
+    """What was told when an intact file was written."""
+    header, _ = _parts(path.read_bytes())
+    found: dict[str, str] = json.loads(header)["__metadata__"]
+    return found

@@ -5,9 +5,9 @@ import pytest
 
 from voxmoe.imaging.layouts import candidate_profiles
 from voxmoe.imaging.namings import NAMINGS, naming_for
+from voxmoe.imaging.parts import PART_KEYS, Part, part_labels
 from voxmoe.imaging.phantoms.diseases import draw_foci
 from voxmoe.imaging.phantoms.parameters import draw_parameters
-from voxmoe.imaging.phantoms.parts import PART_KEYS, Part, part_labels
 from voxmoe.vocabulary import PROFILES, PROFILES_BY_NAME, Modality, Profile
 
 GLI = PROFILES_BY_NAME["gli-2024"]

@@ -12,12 +12,12 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from voxmoe.imaging.grid import Box, bounding_box
+from voxmoe.imaging.parts import Part
 from voxmoe.imaging.phantoms.brain import Brain
 from voxmoe.imaging.phantoms.draws import Rng
 from voxmoe.imaging.phantoms.foci import Focus
 from voxmoe.imaging.phantoms.geometry import Field, rotation
 from voxmoe.imaging.phantoms.noise import Line, line_places, smooth_noise
-from voxmoe.imaging.phantoms.parts import Part
 
 _FORBIDDEN = np.float32(1e4)
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)

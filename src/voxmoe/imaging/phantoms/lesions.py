@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from voxmoe.imaging.grid import Box
+from voxmoe.imaging.parts import Part
 from voxmoe.imaging.phantoms.anatomy import Anatomy
 from voxmoe.imaging.phantoms.brain import Brain
 from voxmoe.imaging.phantoms.foci import Focus
@@ -21,7 +22,6 @@ from voxmoe.imaging.phantoms.growth import (
     radius_of,
     tissue_of,
 )
-from voxmoe.imaging.phantoms.parts import Part
 from voxmoe.imaging.phantoms.voxels import Voxels, place_of, world_of
 from voxmoe.imaging.phantoms.warp import mni_to_world
 

@@ -11,13 +11,13 @@ from jaxtyping import Float32, Shaped, UInt8
 from voxmoe import __version__
 from voxmoe.errors import ImageError
 from voxmoe.imaging.namings import naming_for
+from voxmoe.imaging.parts import Part, part_labels
 from voxmoe.imaging.phantoms.acquisition import acquire
 from voxmoe.imaging.phantoms.brain import Brain, grow_brain
 from voxmoe.imaging.phantoms.foci import pushes
-from voxmoe.imaging.phantoms.geometry import Point
+from voxmoe.imaging.phantoms.geometry import Flat, Point
 from voxmoe.imaging.phantoms.lesions import Lesions, grow_lesions
 from voxmoe.imaging.phantoms.parameters import Parameters, draw_parameters
-from voxmoe.imaging.phantoms.parts import Part, part_labels
 from voxmoe.imaging.phantoms.signal import Scene, make_scene
 from voxmoe.imaging.phantoms.voxels import Raster, world_of
 from voxmoe.imaging.spaces import SRI24
@@ -80,19 +80,37 @@ class Subject:
     def mask(self) -> Volume:
         return self._volume(self.scene.brain.voxels.on_grid(self._flat_mask), "mask")
 
+    def _shares(self) -> dict[Part, Flat]:
+        brain = self.scene.brain
+        shares = self.lesions.shares(brain.voxels.raster.spacing)
+        return {part: share * brain.inside for part, share in shares.items()}
+
+    def part_fractions(self) -> dict[Part, Float32[np.ndarray, "X Y Z"]]:
+        """How much of each voxel each part of the lesions fills, 0 to 1, whether the profile labels it or not."""
+        return {part: self.scene.brain.voxels.on_grid(share) for part, share in self._shares().items()}
+
     def fractions(self) -> dict[str, Float32[np.ndarray, "X Y Z"]]:
         """How much of each voxel each label of the profile fills, 0 to 1; where voxels are coarse more than one can."""
         values, voxels = part_labels(self.profile), self.scene.brain.voxels
         labels = {label.key: np.zeros(len(voxels.index), dtype=np.float32) for label in self.profile.labels}
-        for part, share in self.lesions.shares(voxels.raster.spacing).items():
+        for part, share in self._shares().items():
             if values[part]:
-                labels[self.profile.by_value[int(values[part])].key] += share * self.scene.brain.inside
+                labels[self.profile.by_value[int(values[part])].key] += share
         return {key: voxels.on_grid(share) for key, share in labels.items()}
 
+    def _parameters(self, take: int) -> Parameters:
+        return draw_parameters(self.profile, self.seed, self.index, take)
+
+    def study(self, take: int = 0) -> Study:
+        """The subject's images with its mask. Another `take` is another scanner: other contrasts of the same brain and
+        lesions."""
+        modalities = self._parameters(take).modalities
+        images = {m: self._volume(acquire(self.scene, modalities[m]), m) for m in self.profile.modalities}
+        return Study(self.id, images, self.mask)
+
     def image(self, take: int = 0) -> Phantom:
-        """The subject's study. Another `take` is another scanner: other contrasts of the same brain and lesions."""
-        parameters = draw_parameters(self.profile, self.seed, self.index, take)
-        images = {m: self._volume(acquire(self.scene, parameters.modalities[m]), m) for m in self.profile.modalities}
+        """The subject's study of a take, with the truth about it."""
+        parameters = self._parameters(take)
         brain = self.scene.brain
         truth = {
             "id": self.id,
@@ -108,7 +126,7 @@ class Subject:
             ],
             "parameters": parameters.to_json(),
         }
-        return Phantom(Study(self.id, images, self.mask), self.profile, truth)
+        return Phantom(self.study(take), self.profile, truth)
 
 
 def draw_subject(profile: Profile, seed: int, index: int, spacing: float = 1.0) -> Subject:

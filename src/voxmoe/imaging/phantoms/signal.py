@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int
 
+from voxmoe.imaging.parts import Part
 from voxmoe.imaging.phantoms.brain import Brain
 from voxmoe.imaging.phantoms.contrasts import Contrast
 from voxmoe.imaging.phantoms.draws import Rng
 from voxmoe.imaging.phantoms.geometry import Flat
 from voxmoe.imaging.phantoms.lesions import Lesions
 from voxmoe.imaging.phantoms.parameters import Parameters
-from voxmoe.imaging.phantoms.parts import Part
 
 _NEGLIGIBLE = 0.02
 

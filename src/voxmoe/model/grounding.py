@@ -1,0 +1,114 @@
+"""Where the lesions are: a decoder from what the pyramid sees of all modalities to parts of lesions, voxel by voxel.
+
+The cells of each stage are fused over the modalities by one linear map, in which those present stand in for those
+missing; from the coarsest up, each stage's cells are added to what comes from below. It tells parts (`Part`), which
+every profile's labels are made of, so one decoder serves all profiles.
+
+Shapes: B batch, M modality, V volume (a modality of a study), C channel, D H W voxels of the model's grid, d h w cells
+of a stage, T token, P part, Q = P + 1 with what is none first.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from voxmoe.imaging.parts import Part, part_labels
+from voxmoe.model.features import spread
+from voxmoe.model.pyramid import GROUP, PyramidSettings, Residual
+from voxmoe.model.weights import Pretrained, find_weights, load_module
+from voxmoe.vocabulary import Modality, Profile
+
+
+class GroundingSettings(Pretrained):
+    """Sizes of the decoder, and the weights that it starts from: those of the encoder it was trained with."""
+
+    channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (32, 48, 96, 128)
+    """Of the fused cells of the encoder's four stages, the finest first; multiples of 8."""
+
+
+class _Fuse(nn.Module):
+    """One linear map on the cells of all modalities; scaled up where some are missing."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.linear = nn.Conv3d(len(Modality) * width, out, 1)
+
+    def forward(self, cells: Float[Tensor, "V C d h w"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B K d h w"]:
+        scale = (present.shape[1] / present.sum(dim=1)).repeat_interleave(present.sum(dim=1))
+        fused: Tensor = self.linear(
+            spread(cells * scale.to(cells.dtype)[:, None, None, None, None], present).flatten(1, 2)
+        )
+        return fused
+
+
+class Grounding(nn.Module):
+    """The cells of the pyramid's stages -> for every voxel of the model's grid the logits of no part and of each."""
+
+    landmark = "fuse.0.linear.weight"
+    """The tensor by which the decoder is found in a file of weights."""
+
+    def __init__(self, settings: GroundingSettings, vision: PyramidSettings) -> None:
+        super().__init__()
+        widths = settings.channels
+        self.fuse = nn.ModuleList(_Fuse(*sizes) for sizes in zip(vision.channels, widths, strict=True))
+        self.refine = nn.ModuleList(Residual(width) for width in widths)
+        self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.norm = nn.GroupNorm(widths[0] // GROUP, widths[0])
+        self.voxels = nn.ConvTranspose3d(widths[0], len(Part) + 1, 2, 2)
+
+    def forward(
+        self, stages: Sequence[Float[Tensor, "V ..."]], present: Bool[Tensor, "B M"]
+    ) -> Float[Tensor, "B Q D H W"]:
+        fused = [fuse(cells, present) for fuse, cells in zip(self.fuse, stages, strict=True)]
+        x = self.refine[-1](fused[-1])
+        for level in reversed(range(len(fused) - 1)):
+            x = fused[level] + F.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
+            x = self.refine[level](x)
+        logits: Tensor = self.voxels(F.gelu(self.norm(x)))
+        return logits
+
+
+def start_grounding(settings: GroundingSettings, vision: PyramidSettings) -> Grounding:
+    """The decoder with the weights that it starts from; raises `WeightsError` if they cannot be had."""
+    grounding = Grounding(settings, vision)
+    if settings.weights is not None:
+        load_module(grounding, find_weights(settings.weights), grounding.landmark)
+    return grounding
+
+
+def grounding_loss(logits: Float[Tensor, "B Q D H W"], parts: Float[Tensor, "B P D H W"]) -> Float[Tensor, ""]:
+    """Cross-entropy with how much of each voxel each part fills, and soft Dice of what users look for: any lesion, the
+    tumour core, and each part, over the whole batch, so that a study without it counts too."""
+    truth = torch.cat([1 - parts.sum(dim=1, keepdim=True), parts], dim=1).clamp(0, 1)
+    logs = F.log_softmax(logits.float(), dim=1)
+    entropy = -(truth * logs).sum(dim=1).mean()
+    groups = _groups().to(logits.device)
+    guessed = torch.einsum("gq,bqdhw->gbdhw", groups, logs.exp()).flatten(1)
+    true = torch.einsum("gq,bqdhw->gbdhw", groups, truth).flatten(1)
+    shared, total = (guessed * true).sum(dim=1), (guessed.square() + true.square()).sum(dim=1)
+    dice = (2 * shared + 1) / (total + 1)
+    return entropy + 1 - dice.mean()
+
+
+def _groups() -> Float[Tensor, "G Q"]:
+    """Which of no part and all parts belong to any lesion, to the tumour core, and to each part."""
+    groups = torch.zeros(2 + len(Part), len(Part) + 1)
+    groups[0, 1:] = 1
+    groups[1, [Part.CORE, Part.CYST, Part.RIM]] = 1
+    for row, part in enumerate(Part, 2):
+        groups[row, part] = 1
+    return groups
+
+
+def label_probabilities(parts: Float[Tensor, "Q *grid"], profile: Profile) -> dict[int, Float[Tensor, "*grid"]]:
+    """The probability of each label value of a profile, 0 for none: the sum over the parts that it covers."""
+    values = part_labels(profile)
+    return {
+        value: parts[[number for number, label in enumerate(values) if label == value]].sum(dim=0)
+        for value in (0, *(label.value for label in profile.labels))
+    }

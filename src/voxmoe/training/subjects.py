@@ -1,0 +1,46 @@
+"""Phantoms without end, drawn while an eye learns from them.
+
+Which subject a sample shows, how it was scanned and what is drawn for it depends on seed and number alone. Subjects are
+seen from a window that moves on: each by several scanners, and then never again.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float16
+
+from voxmoe.imaging.grid import GridShape, bounding_box, resample, to_grid
+from voxmoe.imaging.layouts import profile_named
+from voxmoe.imaging.parts import Part
+from voxmoe.imaging.phantoms import Subject, draw_subject
+from voxmoe.training.eye import Sample
+from voxmoe.training.recipe import SubjectSettings
+
+
+class Subjects:
+    """Samples by number, on a grid: each an image of a subject with what each part fills of every voxel."""
+
+    def __init__(self, settings: SubjectSettings, grid: GridShape, seed: int) -> None:
+        self.settings = settings
+        self.grid = grid
+        self.seed = seed
+        self._subject = lru_cache(maxsize=settings.kept + settings.takes)(self._draw)
+
+    def _draw(self, number: int) -> tuple[Subject, Float16[np.ndarray, "P D H W"]]:
+        """A subject, with what each part fills of each voxel of the grid."""
+        profiles = self.settings.profiles
+        shares = np.array(list(profiles.values()))
+        name = np.random.default_rng([self.seed, number]).choice(list(profiles), p=shares / shares.sum())
+        subject = draw_subject(profile_named(str(name)), self.seed, number, self.settings.spacing)
+        brain, parts = subject.scene.brain, subject.part_fractions()
+        box = bounding_box(brain.voxels.on_grid(brain.inside))
+        cropped = [resample(parts[part][box.slices], self.grid) for part in Part]
+        return subject, np.stack(cropped).astype(np.float16)
+
+    def __getitem__(self, number: int) -> Sample:
+        within = np.random.default_rng([self.seed, number, 1]).integers(self.settings.kept)
+        subject, fractions = self._subject(number // self.settings.takes + int(within))
+        seen = to_grid(subject.study(take=number), self.grid)
+        images, present = torch.from_numpy(seen.images), torch.from_numpy(seen.present)
+        return Sample(images, present, torch.from_numpy(fractions).float())

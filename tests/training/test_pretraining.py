@@ -1,0 +1,132 @@
+"""Pretraining on phantoms: what is drawn, that it learns, and that an interrupted run ends with the same weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from voxmoe.errors import RecipeError
+from voxmoe.imaging.parts import Part
+from voxmoe.model.encoder import load_encoder, make_encoder
+from voxmoe.training import pretraining
+from voxmoe.training.pretraining import CHECKPOINT, is_pretrained, pretrain
+from voxmoe.training.recipe import DenseFitSettings, EyeRecipe, SubjectSettings, load
+from voxmoe.training.subjects import Subjects
+
+pytest.importorskip("nilearn")
+SUBJECTS = SubjectSettings(profiles={"gli-2024": 1}, spacing=4.0, kept=3, takes=2)
+GRID = (32, 32, 32)
+
+
+def recipe_of(out: Path, **fit: object) -> EyeRecipe:
+    return EyeRecipe.model_validate(
+        {
+            "name": "tiny",
+            "out": out,
+            "vision": {"grid": GRID, "channels": (8, 8, 16, 16), "layers": 1, "heads": 2},
+            "grounding": {"channels": (8, 8, 16, 16)},
+            "subjects": SUBJECTS.model_dump(),
+            "fit": {"steps": 6, "batch_size": 2, "save_steps": 2, "precision": "fp32", **fit},
+            "held_out": 2,
+        }
+    )
+
+
+def test_a_sample_depends_on_seed_and_number_alone() -> None:
+    one, other = Subjects(SUBJECTS, GRID, 5), Subjects(SUBJECTS, GRID, 5)
+    for number in (0, 7, 3):
+        sample = one[number]
+        assert torch.equal(sample.images, other[number].images)
+        assert sample.fractions.shape == (len(Part), *GRID)
+        assert sample.fractions.sum(dim=0).max() <= 1.001
+    assert not torch.equal(one[0].images, Subjects(SUBJECTS, GRID, 6)[0].images)
+
+
+def test_a_subject_is_seen_by_several_scanners_and_then_no_more() -> None:
+    subjects, drawn = Subjects(SUBJECTS, GRID, 5), []
+    draw = subjects._subject.__wrapped__
+    subjects._subject = lambda number: drawn.append(number) or draw(number)  # type: ignore[assignment, func-returns-value]
+    seen = [subjects[number] for number in range(12)]
+    assert all(number // 2 <= which < number // 2 + 3 for number, which in enumerate(drawn))
+    again = [number for number in range(12) if drawn.count(drawn[number]) > 1]
+    first, second = [number for number in again if drawn[number] == drawn[again[0]]][:2]
+    assert torch.equal(seen[first].fractions, seen[second].fractions)
+    assert not torch.equal(seen[first].images, seen[second].images)
+
+
+def test_what_an_image_shows_of_a_part_is_where_its_fractions_are() -> None:
+    """On T1Gd the rim is brighter than the white matter around it, on FLAIR the halo."""
+    subjects = Subjects(SubjectSettings(profiles={"met-2024": 1}, kept=3), (48, 64, 48), 1)
+    brighter = []
+    for number in range(6):
+        sample = subjects[number]
+        rim = sample.fractions[Part.RIM - 1] > 0.8
+        if rim.any():
+            brighter.append(float(sample.images[1][rim].mean() / sample.images[1][sample.images[1] > 0].median()))
+    assert np.mean(brighter) > 1.15
+
+
+def test_a_run_learns_and_leaves_its_record(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path / "eye", steps=30, learning_rate=3e-3)
+    assert not is_pretrained(recipe)
+    pretrain(recipe)
+    assert is_pretrained(recipe)
+    assert not is_pretrained(recipe_of(tmp_path / "eye", steps=31))
+    losses = [json.loads(line)["loss"] for line in (recipe.out / "training.jsonl").read_text().splitlines()]
+    assert len(losses) == 30
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    manifest = json.loads((recipe.out / "manifest.json").read_text())
+    assert manifest["steps"] == 30
+    assert 0 <= manifest["held_out"]["dice"]["lesion"] <= 1
+    encoder = make_encoder(recipe.vision)
+    load_encoder(encoder, str(recipe.out))
+    assert load(EyeRecipe, recipe.out / "recipe.yaml") == recipe
+    assert not (recipe.out / CHECKPOINT).exists()
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pretrain(recipe_of(tmp_path / "whole"))
+    step = pretraining.Trainer.step
+
+    def until_the_fifth(trainer: pretraining.Trainer, *given: object) -> float:
+        if trainer.done == 5:
+            raise KeyboardInterrupt
+        return step(trainer, *given)  # type: ignore[arg-type]
+
+    broken = recipe_of(tmp_path / "broken")
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining.Trainer, "step", until_the_fifth)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(broken)
+    assert (broken.out / CHECKPOINT).is_file()
+    pretrain(broken)
+    first, second = (load_file(folder / "model.safetensors") for folder in (whole, broken.out))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (whole / "training.jsonl").read_text() == (broken.out / "training.jsonl").read_text()
+
+
+def test_the_checkpoint_of_another_recipe_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_of(tmp_path / "eye")
+
+    def fail(*given: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "_finish", fail)
+        with pytest.raises(OSError, match="full"):
+            pretrain(recipe)
+    assert (recipe.out / CHECKPOINT).is_file()
+    steps: list[int] = []
+    other = recipe_of(tmp_path / "eye", learning_rate=1e-4)
+    pretrain(other, lambda stage, done, total: steps.append(done) if "training" in stage else None)
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_shipped_recipe_is_valid_and_wrong_ones_are_told(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[2] / "recipes" / "eye.yaml"
+    assert isinstance(load(EyeRecipe, shipped).fit, DenseFitSettings)
+    with pytest.raises(RecipeError, match="gli-2042"):
+        load(EyeRecipe, shipped, ["subjects.profiles={gli-2042: 1}"])
