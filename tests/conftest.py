@@ -40,6 +40,7 @@ _ROOMS = (
     "evaluation",
     "bench",
     "reproduction",
+    "evidence",
     "reporting",
     "segmenting",
 )

@@ -18,6 +18,7 @@ ROOMS = (
     "segmenting",
     "evaluation",
     "answering",
+    "evidence",
     "reporting",
     "bench",
     "reproduction",

@@ -423,9 +423,17 @@ def ask(
     without: Annotated[
         list[str] | None, typer.Option("--without", help="A modality to leave out, as if it were missing.")
     ] = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Also measure the mask that the model draws, and hold the answer to it.")
+    ] = False,
+    mask: Annotated[Path | None, typer.Option("--mask", help="Measure this mask instead.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Also draw what was measured here (png, pdf, svg).")
+    ] = None,
+    profile: ProfileOption = None,
     json: Json = False,
 ) -> None:
-    """Ask questions about a brain MRI study."""
+    """Ask questions about a brain MRI study, and have the answers measured."""
     from voxmoe.cli import show
 
     named = _named(t1, t1gd, t2, flair)
@@ -435,16 +443,35 @@ def ask(
 
     with show.Progress() as progress:
         progress.report("reading the study", 0, 1)
-        study = _study(folder, named, without or [])
+        from voxmoe.imaging.layouts import require_profile
+        from voxmoe.imaging.study import load_study
+
+        files = _files(folder, named, without or [])
+        measured = evidence or mask is not None or picture is not None
+        profile_of_it = require_profile(files, profile).profile if measured else None
+        study = load_study(files)
         progress.report("loading the model", 0, 1)
         from voxmoe.answering import Answerer, default_model
 
         answerer = Answerer.from_pretrained(model or default_model())
-        answers = []
+        answers, said = [], []
         for number, question in enumerate(questions):
             progress.report("answering", number, len(questions))
-            answers.append(answerer.ask(study, question).to_json())
-    show.result(answers if len(answers) > 1 else answers[0], show.answers, json)
+            answers.append(answerer.ask(study, question))
+            said.append(answers[-1].to_json())
+        if profile_of_it is not None:
+            progress.report("measuring", 0, 1)
+            from voxmoe.evidence import draw, gather, mask_of, numbered
+
+            drawn, source = mask_of(answerer, study, profile_of_it, mask)
+            for number, answer in enumerate(answers):
+                found = gather(answer, study, drawn, source, profile_of_it, space=files.space)
+                said[number]["evidence"] = found.to_json()
+                if picture is not None:
+                    place = numbered(picture, number, len(answers))
+                    draw(place, found)
+                    said[number]["evidence"]["picture"] = str(place)
+    show.result(said if len(said) > 1 else said[0], show.answers, json)
 
 
 @cache_app.callback(invoke_without_command=True)

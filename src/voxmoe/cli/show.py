@@ -335,6 +335,27 @@ def _answer(answer: dict[str, Any]) -> None:
         f"   out of scope: {scope['probability']:.0%}   experts {experts}   from {', '.join(answer['modalities'])}   "
         f"{answer['seconds']:.1f} s"
     )
+    if "evidence" in answer:
+        _evidence(answer["evidence"])
+
+
+def _evidence(evidence: dict[str, Any]) -> None:
+    out.print(f"   measured in the {evidence['source']}, protocol {evidence['protocol']}:")
+    for key, label in evidence["labels"].items():
+        if not label["present"]:
+            out.print(f"     {key}: none")
+            continue
+        regions = _regions(label)
+        numbers = f"{label['volume_mm3'] / 1000:.1f} mL ({label['volume']['category'] or 'of an unknown brain'})"
+        spread = f"{label['spread']['category']} ({label['spread']['components']} components)"
+        out.print(f"     {key}: {numbers}; {regions}; {label['shape']['category']}; {spread}")
+    for key, tasks in evidence["agreement"].items():
+        against = [task for task, agrees in tasks.items() if not agrees]
+        said = f"disagrees with it on {', '.join(against)}" if against else "agrees with it"
+        if tasks:
+            out.print(f"   the answer about {key} {said}")
+    if "picture" in evidence:
+        out.print(f"   picture: {evidence['picture']}")
 
 
 def weights(result: dict[str, Any]) -> None:

@@ -1,0 +1,219 @@
+"""What stands behind an answer: the protocol's findings of a mask, whether they agree with it, and where to look.
+
+With a mask that is given the findings are exact; with the mask that the model's decoder draws they are as good as that
+mask. Either way they are measured, not said.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from voxmoe.answering import Answer, Answerer
+from voxmoe.errors import AtlasError, ImageError, MissingPackageError, WeightsError
+from voxmoe.files import atomic_path
+from voxmoe.imaging.atlas import region_map
+from voxmoe.imaging.study import Study, check_same_grid, load_mask
+from voxmoe.imaging.volume import Volume, where_label
+from voxmoe.segmenting import Segmenter
+from voxmoe.vocabulary import NOT_ASKED, Label, Modality, Profile, Task
+from voxmoe.vqa.findings import Findings, find, to_json
+from voxmoe.vqa.measure import brain_of
+from voxmoe.vqa.protocol import PAPER_V2, Protocol
+
+Source = Literal["given mask", "predicted mask"]
+FORMATS = ("png", "pdf", "svg")
+_SHOWN_ON = {
+    "SNFH": Modality.FLAIR,
+    "ED": Modality.FLAIR,
+    "ET": Modality.T1GD,
+    "NETC": Modality.T1GD,
+    "NCR": Modality.T1GD,
+    "RC": Modality.T1,
+}
+"""The modality on which each label is looked for first; others on FLAIR."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What was measured in a study, of the labels that a question names (of all, if it names none)."""
+
+    source: Source
+    study: Study
+    """With the mask that was measured."""
+    profile: Profile
+    findings: Findings
+    labels: tuple[Label, ...]
+    agreement: Mapping[str, Mapping[Task, bool]]
+    """Label key -> for each task that was answered, whether the answer is what was measured."""
+
+    @property
+    def disagrees(self) -> tuple[tuple[str, Task], ...]:
+        """The labels and tasks whose answer is not what was measured."""
+        return tuple(
+            (key, task) for key, tasks in self.agreement.items() for task, agrees in tasks.items() if not agrees
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        measured = to_json(self.findings)["labels"]
+        return {
+            "source": self.source,
+            "protocol": self.findings.protocol,
+            "profile": self.findings.profile,
+            "labels": {label.key: measured[label.key] for label in self.labels},
+            "agreement": {
+                key: {str(task): agrees for task, agrees in tasks.items()} for key, tasks in self.agreement.items()
+            },
+        }
+
+
+def labels_named(question: str, profile: Profile) -> tuple[Label, ...]:
+    """The labels of a profile whose name or key stands in a question, in the profile's order."""
+
+    def stands(words: str) -> bool:
+        return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", question, re.IGNORECASE) is not None
+
+    return tuple(label for label in profile.labels if stands(label.name) or stands(label.key))
+
+
+def _said(answer: Answer, task: Task) -> frozenset[str] | None:
+    """The terms of the answer to a task; None where it was not asked."""
+    if task is Task.REGION:
+        return frozenset(region.name for region in answer.regions) or None
+    name = answer.categories[task].name
+    return None if name == NOT_ASKED else frozenset((name,))
+
+
+def _agreement(answer: Answer, findings: Findings, labels: tuple[Label, ...]) -> dict[str, dict[Task, bool]]:
+    found: dict[str, dict[Task, bool]] = {}
+    for label in labels:
+        measured = {task: frozenset(findings.labels[label.key].answer(task)) for task in Task}
+        said = {task: _said(answer, task) for task in Task}
+        found[label.key] = {task: said[task] == measured[task] for task in Task if said[task] and measured[task]}
+    return found
+
+
+def gather(
+    answer: Answer,
+    study: Study,
+    mask: Volume,
+    source: Source,
+    profile: Profile,
+    protocol: Protocol = PAPER_V2,
+    space: str | None = None,
+) -> Evidence:
+    """Measure a mask on the study's grid, and hold an answer against it.
+
+    An answer is held against a label only if its question names a single one: of several it tells no one's. Raises
+    `LabelError` for a value that the profile does not know and `StudyError` for a mask on another grid.
+    """
+    seen = replace(study, mask=mask)
+    try:
+        regions = region_map(study.reference, protocol.atlas, space)
+    except AtlasError as error:
+        findings = find(mask, profile, protocol, brain_of(dict(study.images), protocol), str(error))
+    else:
+        findings = find(mask, profile, protocol, brain_of(dict(study.images), protocol), regions)
+    named = labels_named(answer.question, profile)
+    agreement = _agreement(answer, findings, named) if len(named) == 1 else {}
+    return Evidence(source, seen, profile, findings, named or profile.labels, agreement)
+
+
+def mask_of(answerer: Answerer, study: Study, profile: Profile, given: Path | None = None) -> tuple[Volume, Source]:
+    """The mask to measure: the one given, else the one that the model's decoder draws.
+
+    Raises `WeightsError` if there is neither, `LabelError` for a given mask with values that the profile does not know
+    and `StudyError` for one on another grid.
+    """
+    if given is not None:
+        mask = load_mask(given, profile)
+        check_same_grid(study.reference, mask)
+        return mask, "given mask"
+    segmenter = Segmenter.of(answerer.model)
+    if segmenter is None:
+        raise WeightsError(
+            f"{answerer.name}: has no decoder to draw a mask with, so there is none to measure; give one"
+        )
+    return segmenter.segment(study, profile), "predicted mask"
+
+
+# --------------------------------------------------------------------------------------------------------- the picture
+
+
+def numbered(path: Path, number: int, count: int) -> Path:
+    """The file of one of several pictures: OUT-1.png, OUT-2.png; OUT.png if there is one."""
+    return path if count == 1 else path.with_stem(f"{path.stem}-{number + 1}")
+
+
+def _planes(where: Bool[np.ndarray, "X Y Z"]) -> tuple[int, int, int]:
+    """Along each axis the plane that shows most of what is marked; the middle one if nothing is."""
+    if not where.any():
+        x, y, z = (size // 2 for size in where.shape)
+        return x, y, z
+    x, y, z = (int(where.sum(axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3))
+    return x, y, z
+
+
+def draw(path: Path, evidence: Evidence) -> None:
+    """Three planes through the lesion with its contours, to a PNG, PDF or SVG file.
+
+    Axial and coronal planes are seen as radiologists do, the patient's right on the left. Raises `ImageError` for
+    another kind of file and `MissingPackageError` without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingPackageError("pictures need matplotlib: pip install 'voxmoe[report]'") from None
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise ImageError(f"{path}: pictures are written as {', '.join(FORMATS)}; end the name with one")
+    study, labels = evidence.study, evidence.labels
+    assert study.mask is not None
+    marks = {label.key: where_label(study.mask.data, label.values) for label in labels}
+    at = _planes(np.any(list(marks.values()), axis=0))
+    wanted = _SHOWN_ON.get(labels[0].key, Modality.FLAIR)
+    modality = wanted if wanted in study.images else study.modalities[0]
+    image = study.images[modality]
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    for axes, (axis, name, edges) in zip(figure.subplots(1, 3), _VIEWS, strict=True):
+        _draw_plane(axes, image, marks, axis, at[axis])
+        axes.set_title(f"{name} {at[axis]}", fontsize=9)
+        for place, text in zip(((0.02, 0.5), (0.94, 0.5)), edges, strict=True):
+            axes.text(*place, text, color="white", transform=axes.transAxes, fontsize=9)
+    handles = [
+        figure.axes[0].plot([], [], color=_COLOURS[i % len(_COLOURS)], label=key)[0] for i, key in enumerate(marks)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(marks), fontsize=8, frameon=False)
+    figure.suptitle(f"{study.id}: {modality}, {evidence.source}. Research software, not a medical device.", fontsize=9)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=130, metadata={"Software": None} if kind == "png" else None)
+
+
+_VIEWS = ((2, "axial", ("R", "L")), (1, "coronal", ("R", "L")), (0, "sagittal", ("A", "P")))
+"""Axis across the plane, its name, and what lies at its left and right edge."""
+_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#f0e442")
+"""That readers who see no difference between red and green can tell apart."""
+
+
+def _draw_plane(axes: Any, image: Volume, marks: Mapping[str, Bool[np.ndarray, "X Y Z"]], axis: int, at: int) -> None:
+    """One plane of RAS voxels with the first of its axes running to the left and the second upwards."""
+
+    def turned(data: np.ndarray) -> np.ndarray:
+        plane: np.ndarray = np.take(data, at, axis=axis)
+        return plane.T[::-1, ::-1]
+
+    first, second = (size for along, size in enumerate(image.spacing) if along != axis)
+    seen = image.data[image.data != 0]
+    low, high = np.percentile(seen, (0.5, 99.5)) if seen.size else (0, 1)
+    axes.imshow(
+        turned(image.data), cmap="gray", vmin=min(low, 0), vmax=high, aspect=second / first, interpolation="nearest"
+    )
+    for number, mark in enumerate(marks.values()):
+        here = turned(mark)
+        if here.any():
+            axes.contour(here, levels=[0.5], colors=_COLOURS[number % len(_COLOURS)], linewidths=1.2)
+    axes.set_axis_off()

@@ -1,0 +1,158 @@
+"""Evidence: exact with the true mask, said where an answer disagrees, drawn where the lesion is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from conftest import make_study
+from voxmoe.answering import Answer, Answerer, Category
+from voxmoe.errors import ImageError, LabelError, StudyError, WeightsError
+from voxmoe.evidence import Evidence, draw, gather, labels_named, mask_of, numbered
+from voxmoe.imaging.layouts import find_study, profile_named
+from voxmoe.imaging.study import Study, load_study
+from voxmoe.imaging.volume import Volume, write_volume
+from voxmoe.vocabulary import NOT_ASKED, Task
+from voxmoe.vqa.findings import to_json
+from voxmoe.vqa.measure import measure
+
+GLI = profile_named("gli-2024")
+STUDY = "BraTS-GLI-00001-100"
+QUESTION = "How large is the Surrounding Non-enhancing FLAIR hyperintensity, and where is it?"
+
+
+@pytest.fixture(scope="module")
+def study(cohort: Path) -> Study:
+    return load_study(find_study(str(cohort / STUDY)), with_mask=True)
+
+
+def answer_of(question: str, volume: str, regions: tuple[str, ...], shape: str = NOT_ASKED) -> Answer:
+    categories = {Task.VOLUME: volume, Task.SHAPE: shape, Task.SPREAD: NOT_ASKED}
+    return Answer(
+        question=question,
+        text="",
+        categories={task: Category(name, 0.9) for task, name in categories.items()},
+        regions=tuple(Category(region, 0.8) for region in regions),
+        out_of_scope=0.1,
+        experts=(),
+        modalities=(),
+        model="model",
+        seconds=0.0,
+    )
+
+
+def test_labels_are_named_by_name_or_key_as_words_of_their_own() -> None:
+    def keys(question: str) -> list[str]:
+        return [label.key for label in labels_named(question, GLI)]
+
+    assert keys(QUESTION) == ["SNFH"]
+    assert keys("is the enhancing tissue larger than the RC?") == ["ET", "RC"]
+    assert keys("what is better, and where?") == []
+
+
+def test_findings_of_the_true_mask_are_exact_and_hold_the_answer(study: Study, cohort: Path) -> None:
+    assert study.mask is not None
+    known = measure(cohort / STUDY).labels["SNFH"]
+    assert known.volume is not None
+    assert known.regions is not None
+    right = answer_of(QUESTION, known.volume, tuple(known.regions))
+    found = gather(right, study, study.mask, "given mask", GLI)
+    assert found.to_json()["labels"] == {"SNFH": to_json(measure(cohort / STUDY))["labels"]["SNFH"]}
+    assert found.to_json()["agreement"] == {"SNFH": {"volume": True, "region": True}}
+    assert found.disagrees == ()
+    wrong = answer_of(QUESTION, "50-75%", tuple(known.regions), shape="round")
+    other = gather(wrong, study, study.mask, "given mask", GLI)
+    assert ("SNFH", Task.VOLUME) in other.disagrees
+    assert ("SNFH", Task.REGION) not in other.disagrees
+
+
+def test_an_answer_about_several_labels_is_held_against_none(study: Study) -> None:
+    assert study.mask is not None
+    answer = answer_of("Where are the Enhancing Tissue and the Resection Cavity?", NOT_ASKED, ("frontal",))
+    found = gather(answer, study, study.mask, "given mask", GLI)
+    assert [label.key for label in found.labels] == ["ET", "RC"]
+    assert found.agreement == {}
+
+
+def test_a_study_in_no_known_space_is_measured_but_for_its_regions() -> None:
+    study = make_study()
+    assert study.mask is not None
+    found = gather(answer_of("the ET?", "<1%", ("frontal",)), study, study.mask, "given mask", GLI)
+    told = found.to_json()["labels"]["ET"]
+    assert told["regions"] is None
+    assert told["volume_mm3"] > 0
+    assert Task.REGION not in found.agreement["ET"]
+
+
+def test_masks_that_cannot_be_measured_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    answerer, study = Answerer.from_pretrained(tiny_model), make_study()
+    with pytest.raises(WeightsError, match="no decoder"):
+        mask_of(answerer, study, GLI)
+    assert study.mask is not None
+    write_volume(study.mask, tmp_path / "mask.nii.gz")
+    assert mask_of(answerer, study, GLI, tmp_path / "mask.nii.gz")[1] == "given mask"
+    write_volume(replace(study.mask, data=study.mask.data[2:]), tmp_path / "other.nii.gz")
+    with pytest.raises(StudyError, match="another grid"):
+        mask_of(answerer, study, GLI, tmp_path / "other.nii.gz")
+    write_volume(replace(study.mask, data=study.mask.data * 7), tmp_path / "values.nii.gz")
+    with pytest.raises(LabelError, match="7"):
+        mask_of(answerer, study, GLI, tmp_path / "values.nii.gz")
+
+
+def evidence_at(place: tuple[int, int, int]) -> Evidence:
+    """A lesion of one label in a corner of a study of noise."""
+    study = make_study(shape=(24, 28, 20))
+    data = np.zeros((24, 28, 20), np.uint8)
+    data[tuple(slice(at - 2, at + 2) for at in place)] = 3
+    mask = Volume(data, np.eye(4), "mask")
+    return gather(answer_of("the ET?", NOT_ASKED, ()), study, mask, "given mask", GLI)
+
+
+@pytest.mark.parametrize(("x", "y", "z"), [(18, 20, 5), (5, 8, 15)])
+def test_the_picture_shows_the_lesion_as_radiologists_see_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, x: int, y: int, z: int
+) -> None:
+    """x runs to the right and is drawn to the left, y runs to the front and z upwards and are drawn upwards; seen from
+    the side, the front is on the left."""
+    kept: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (kept.append(figure), save(figure, *a, **k))[1])
+    draw(tmp_path / "evidence.png", evidence_at((x, y, z)))
+    assert (tmp_path / "evidence.png").read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [tmp_path / "evidence.png"]
+    axial, coronal, sagittal = (
+        np.concatenate([path.vertices for path in axes.collections[0].get_paths()]).mean(axis=0)
+        for axes in kept[0].axes[:3]
+    )
+    # the middle of the four voxels around each place, counted from the left and from the top
+    left, down, front = 23 - (x - 0.5), 19 - (z - 0.5), 27 - (y - 0.5)
+    np.testing.assert_allclose(axial, (left, front), atol=0.6)
+    np.testing.assert_allclose(coronal, (left, down), atol=0.6)
+    np.testing.assert_allclose(sagittal, (front, down), atol=0.6)
+
+
+def test_pictures_have_a_known_kind(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="png, pdf, svg"):
+        draw(tmp_path / "evidence.bmp", evidence_at((12, 12, 12)))
+    assert numbered(Path("a.png"), 0, 1) == Path("a.png")
+    assert numbered(Path("a.png"), 1, 2) == Path("a-2.png")
+
+
+def test_ask_measures_and_draws(
+    voxmoe: Callable[..., tuple[int, str, str]], seeing_model: Path, cohort: Path, tmp_path: Path
+) -> None:
+    study, picture = cohort / STUDY, tmp_path / "seen.png"
+    mask = study / f"{STUDY}-seg.nii.gz"
+    asked: tuple[Any, ...] = ("ask", study, QUESTION, "--model", seeing_model)
+    code, out, _ = voxmoe(*asked, "--mask", mask, "--picture", picture)
+    assert code == 0
+    assert "measured in the given mask" in out
+    assert "SNFH: " in out
+    assert picture.is_file()
+    code, out, _ = voxmoe(*asked, "--evidence", "--without", "T2", "--json")
+    assert code == 0
+    assert '"source": "predicted mask"' in out
