@@ -5,16 +5,22 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from voxmoe.errors import WeightsError
 from voxmoe.imaging.grid import from_grid, to_grid
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume, where_label
-from voxmoe.model.encoder import load_encoder
-from voxmoe.model.grounding import Grounding, GroundingSettings, label_probabilities, start_grounding
+from voxmoe.model.grounding import (
+    Grounding,
+    GroundingSettings,
+    check_drawable,
+    find_parts,
+    label_probabilities,
+)
 from voxmoe.model.mpllm import MpLLM, MpLLMConfig
 from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
+from voxmoe.model.weights import find_weights, load_module
+from voxmoe.training.recipe import EyeRecipe, load
 from voxmoe.vocabulary import Profile
 
 
@@ -37,18 +43,24 @@ class Segmenter:
     @classmethod
     def from_pretrained(cls, place: Path | str) -> "Segmenter":
         """That of a model or of an eye, without the language model; raises `WeightsError` if there is none."""
-        vision, decoder = _settings_at(place)
-        encoder = PyramidEncoder(vision)
-        load_encoder(encoder, str(place))
-        return cls(encoder, start_grounding(decoder.model_copy(update={"weights": str(place)}), vision))
+        vision, decoder = _settings_at(Path(place))
+        encoder, grounding = PyramidEncoder(vision), Grounding(decoder, vision)
+        file = find_weights(str(place))
+        load_module(encoder, file, encoder.landmark)
+        load_module(grounding, file, grounding.landmark)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(encoder.to(device), grounding.to(device))
 
-    @torch.no_grad()
     def segment(self, study: Study, profile: Profile) -> Volume:
-        """The likeliest label value of the profile at each voxel of the study, 0 outside its foreground."""
+        """The likeliest label value of the profile at each voxel of the study, 0 outside its foreground.
+
+        Raises `LabelError` for a profile whose labels are not made of parts.
+        """
+        check_drawable(profile)
+        device = next(self.encoder.parameters()).device
         seen = to_grid(study, self.encoder.settings.grid)
-        images, present = torch.from_numpy(seen.images), torch.from_numpy(seen.present)
-        _, stages = self.encoder.see(images[present][:, None])
-        parts = self.grounding(stages, present[None])[0].softmax(dim=0)
+        images, present = torch.from_numpy(seen.images)[None], torch.from_numpy(seen.present)[None]
+        parts = find_parts(self.encoder, self.grounding, images.to(device), present.to(device))[0].cpu()
         reference = study.reference
         best = np.zeros(reference.shape, dtype=np.float32)
         mask = np.zeros(reference.shape, dtype=np.uint8)
@@ -60,16 +72,19 @@ class Segmenter:
         return Volume(mask, reference.affine, f"{study.id} predicted mask", reference.axes)
 
 
-def _settings_at(place: Path | str) -> tuple[PyramidSettings, GroundingSettings]:
+def _settings_at(place: Path) -> tuple[PyramidSettings, GroundingSettings]:
     """The settings of encoder and decoder in a model's folder, or in an eye's."""
-    told = Path(place) / "recipe.yaml"
-    if not (Path(place) / "config.json").is_file() and told.is_file():
-        recipe = yaml.safe_load(told.read_text())
-        return PyramidSettings.model_validate(recipe["vision"]), GroundingSettings.model_validate(recipe["grounding"])
-    settings = MpLLMConfig.from_pretrained(place).parsed
-    if settings.grounding is None or not isinstance(settings.vision, PyramidSettings):
-        raise WeightsError(f"{place}: has no decoder, so it cannot show where anything is")
-    return settings.vision, settings.grounding
+    if (place / "config.json").is_file():
+        settings = MpLLMConfig.from_pretrained(place).parsed
+        if settings.grounding is None or not isinstance(settings.vision, PyramidSettings):
+            raise WeightsError(
+                f"{place}: has no decoder, so it cannot show where anything is; voxmoe pretrain makes an eye that can"
+            )
+        return settings.vision, settings.grounding
+    if not (place / "recipe.yaml").is_file():
+        raise WeightsError(f"{place}: no model and no eye here; voxmoe pretrain recipes/eye.yaml makes one")
+    recipe = load(EyeRecipe, place / "recipe.yaml")
+    return recipe.vision, recipe.grounding
 
 
 def summary(mask: Volume, profile: Profile) -> dict[str, Any]:

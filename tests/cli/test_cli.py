@@ -206,6 +206,7 @@ def test_segment_writes_a_mask_on_the_studys_own_grid(
     assert list(told["labels"]) == ["NETC", "SNFH", "ET", "RC"]
     mask = read_mask(out)
     assert mask.same_grid(read_mask(study / "BraTS-GLI-00001-100-seg.nii.gz"))
+    assert mask.data.any()
     voxels = [int((mask.data == label["value"]).sum()) for label in told["labels"].values()]
     assert voxels == [label["voxels"] for label in told["labels"].values()]
     assert voxmoe("segment", study, out, "--model", tiny_eye)[0] == 0
@@ -213,7 +214,7 @@ def test_segment_writes_a_mask_on_the_studys_own_grid(
 
 def test_segment_says_what_it_needs(voxmoe: Run, cohort: Path, tiny_eye: Path, tmp_path: Path) -> None:
     study = cohort / "BraTS-GLI-00001-100"
-    fails(voxmoe("segment", study), "name a study and the mask to write")
+    fails(voxmoe("segment", study), "name the mask to write")
     fails(voxmoe("segment", study, tmp_path / "mask.png", "--model", tiny_eye), ".nii or .nii.gz")
-    fails(voxmoe("segment", study, tmp_path / "mask.nii.gz", "--model", study), "no")
+    fails(voxmoe("segment", study, tmp_path / "mask.nii.gz", "--model", study), "no model and no eye here")
     assert not list(tmp_path.iterdir())

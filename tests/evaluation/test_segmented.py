@@ -11,11 +11,13 @@ from monai.metrics import DiceMetric
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.evaluation.metrics import question_scores, truth_of
 from voxmoe.evaluation.segmented import LESION, dice, segment_then_measure
+from voxmoe.evaluation.tables import summary
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume
 from voxmoe.segmenting import Segmenter
 from voxmoe.vocabulary import Profile, Task
-from voxmoe.vqa.dataset import open_dataset
+from voxmoe.vqa.dataset import build_dataset, open_dataset
+from voxmoe.vqa.protocol import PAPER_V2
 
 
 class Shifted(Segmenter):
@@ -34,7 +36,7 @@ class Shifted(Segmenter):
 def answers(dataset: Path, by: int | None) -> tuple[dict[Task, float], dict[str, Any]]:
     opened = open_dataset(dataset)
     rows = opened.rows("train")
-    told, overlap = segment_then_measure(Shifted(dataset, by), opened, rows, 0.2, lambda *said: None)
+    told, overlap = segment_then_measure(Shifted(dataset, by), opened, rows, 0.2, 0, lambda *said: None)
     scores = question_scores(told, truth_of(rows))
     return {task: float(np.nanmean(scores.tasks[task])) for task in Task}, overlap
 
@@ -70,5 +72,12 @@ def test_an_evaluation_shows_it_beside_a_model_that_can_draw(seeing_model: Path,
     found = evaluate(seeing_model, dataset)
     assert "segment, then measure" in found["methods"]
     assert 0 <= found["overlap"][LESION]["value"] <= 100
-    assert found["overlap"][LESION]["questions"] == found["studies"]
+    assert found["overlap"][LESION]["studies"] == found["studies"]
     assert "segment, then measure" in found["differences"]
+    table = next(table for table in summary(found) if "Dice" in table.title)
+    assert [row[0] for row in table.rows] == [LESION, "NETC", "SNFH", "ET", "RC"]
+
+
+def test_the_dataset_s_own_atlas_measures_the_regions(cohort: Path, tmp_path: Path) -> None:
+    build_dataset(cohort, tmp_path / "other", PAPER_V2, atlas="aal")
+    assert answers(tmp_path / "other", 0)[0][Task.REGION] == 1

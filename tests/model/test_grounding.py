@@ -107,8 +107,23 @@ def test_weights_are_found_beside_the_encoders(encoder: PyramidEncoder, groundin
     parts = {"encoder": encoder, "grounding": grounding}
     state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
-    loaded = start_grounding(SETTINGS.model_copy(update={"weights": str(tmp_path)}), VISION)
+    loaded, started = start_grounding(SETTINGS.model_copy(update={"weights": str(tmp_path)}), VISION)
+    assert started.fingerprint is not None
     for name, value in grounding.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name])
     with pytest.raises(WeightsError, match="of another shape"):
         start_grounding(GroundingSettings(channels=(8, 8, 16, 24), weights=str(tmp_path)), VISION)
+    with pytest.raises(WeightsError, match="not the one that is asked for"):
+        start_grounding(started.model_copy(update={"fingerprint": "0" * 16}), VISION)
+
+
+def test_the_loss_does_not_feel_autocast() -> None:
+    logits, parts = torch.randn(1, KINDS, 16, 16, 16), torch.rand(1, len(Part), 16, 16, 16) / 8
+    plain = grounding_loss(logits, parts)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(grounding_loss(logits, parts), plain)
+
+
+def test_widths_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="multiples of 8"):
+        GroundingSettings(channels=(4, 8, 8, 8))

@@ -9,7 +9,7 @@ import torch
 from voxmoe.errors import RecipeError
 from voxmoe.model.connector import make_connector
 from voxmoe.model.features import VisionFeatures
-from voxmoe.training.recipe import load_recipe
+from voxmoe.training.recipe import EyeRecipe, Recipe, load, load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 DEMO = Path(__file__).parents[2] / "recipes" / "demo.yaml"
@@ -17,7 +17,16 @@ DEMO = Path(__file__).parents[2] / "recipes" / "demo.yaml"
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
-    assert load_recipe(path).name == path.stem
+    assert load(EyeRecipe if path.stem == "eye" else Recipe, path).name == path.stem
+
+
+def test_a_decoder_comes_with_its_encoder() -> None:
+    vision = "model.vision={kind: pyramid, weights: one}"
+    with pytest.raises(RecipeError, match="have to name the same eye"):
+        load_recipe(DEMO, ["eye=null", vision, "model.grounding={weights: another}"])
+    with pytest.raises(RecipeError, match="leave eye out"):
+        load_recipe(DEMO, [vision, "model.grounding={weights: one}"])
+    assert load_recipe(DEMO, ["eye=null", vision, "model.grounding={weights: one}"]).model.grounding is not None
 
 
 def _pocket_baselines() -> list[list[str]]:

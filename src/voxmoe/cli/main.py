@@ -37,6 +37,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ProfileOption = Annotated[
     str | None, typer.Option("--profile", help="The release whose label values the masks hold, e.g. gli-2024.")
 ]
+T1Option = Annotated[Path | None, typer.Option("--t1", help="T1 image.")]
+T1GDOption = Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")]
+T2Option = Annotated[Path | None, typer.Option("--t2", help="T2 image.")]
+FLAIROption = Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")]
+WithoutOption = Annotated[
+    list[str] | None, typer.Option("--without", help="A modality to leave out, as if it were missing.")
+]
 ProtocolOption = Annotated[str, typer.Option("--protocol", help="Rules of the findings: a preset or a YAML file.")]
 AtlasOption = Annotated[
     str | None,
@@ -416,13 +423,11 @@ def ask(
         ),
     ],
     model: Annotated[Path | None, typer.Option(help="A trained model's folder; default: the default model.")] = None,
-    t1: Annotated[Path | None, typer.Option("--t1", help="T1 image.")] = None,
-    t1gd: Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")] = None,
-    t2: Annotated[Path | None, typer.Option("--t2", help="T2 image.")] = None,
-    flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
-    without: Annotated[
-        list[str] | None, typer.Option("--without", help="A modality to leave out, as if it were missing.")
-    ] = None,
+    t1: T1Option = None,
+    t1gd: T1GDOption = None,
+    t2: T2Option = None,
+    flair: FLAIROption = None,
+    without: WithoutOption = None,
     evidence: Annotated[
         bool, typer.Option("--evidence", help="Also measure the mask that the model draws, and hold the answer to it.")
     ] = False,
@@ -515,13 +520,11 @@ def segment(
         Path | None, typer.Option(help="A trained model's or an eye's folder; default: the default model.")
     ] = None,
     profile: ProfileOption = None,
-    t1: Annotated[Path | None, typer.Option("--t1", help="T1 image.")] = None,
-    t1gd: Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")] = None,
-    t2: Annotated[Path | None, typer.Option("--t2", help="T2 image.")] = None,
-    flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
-    without: Annotated[
-        list[str] | None, typer.Option("--without", help="A modality to leave out, as if it were missing.")
-    ] = None,
+    t1: T1Option = None,
+    t1gd: T1GDOption = None,
+    t2: T2Option = None,
+    flair: FLAIROption = None,
+    without: WithoutOption = None,
     json: Json = False,
 ) -> None:
     """Write the predicted mask of a study as NIfTI, on the study's own grid."""
@@ -529,7 +532,9 @@ def segment(
 
     named = _named(t1, t1gd, t2, flair)
     if len(arguments) != (1 if named else 2):
-        raise StudyError("name a study and the mask to write: voxmoe segment STUDY OUT.nii.gz")
+        raise StudyError(
+            "name the mask to write, and a study unless its files are named: voxmoe segment STUDY OUT.nii.gz"
+        )
     folder, out = (None if named else arguments[0]), Path(arguments[-1])
     if not out.name.endswith((".nii", ".nii.gz")):
         raise ImageError(f"{out}: a mask is written as .nii or .nii.gz")
@@ -562,13 +567,11 @@ def report(
     ] = False,
     profile: ProfileOption = None,
     protocol: ProtocolOption = "paper-v2",
-    t1: Annotated[Path | None, typer.Option("--t1", help="T1 image.")] = None,
-    t1gd: Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")] = None,
-    t2: Annotated[Path | None, typer.Option("--t2", help="T2 image.")] = None,
-    flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
-    without: Annotated[
-        list[str] | None, typer.Option("--without", help="A modality to leave out, as if it were missing.")
-    ] = None,
+    t1: T1Option = None,
+    t1gd: T1GDOption = None,
+    t2: T2Option = None,
+    flair: FLAIROption = None,
+    without: WithoutOption = None,
     json: Json = False,
 ) -> None:
     """Write a findings report of a study: every label and task, how sure, and what it does not cover."""

@@ -227,18 +227,18 @@ def _enter(
     subsets = ledger.by_subset(name, heard) if many else None
     if settings.text:
         ledger.add_texts(name, write(model, processor, rows, features, report), sees)
-    overlap = _measure(ledger, model, report)
+    overlap = _measure(ledger, model, settings.seed, report)
     return _Entry(name, model_record(where, model), crossed, subsets, overlap)
 
 
-def _measure(ledger: _Ledger, model: MpLLM, report: Report) -> Record | None:
+def _measure(ledger: _Ledger, model: MpLLM, seed: int, report: Report) -> Record | None:
     """Let the protocol answer from the masks that the model's decoder draws; None without a decoder."""
     segmenter = Segmenter.of(model)
     if segmenter is None:
         return None
     dataset, rows = ledger.bench.dataset, ledger.bench.rows
     outside = float(majority_class(dataset.rows("train"), 1).out_of_scope[0])
-    predictions, overlap = segment_then_measure(segmenter, dataset, rows, outside, report)
+    predictions, overlap = segment_then_measure(segmenter, dataset, rows, outside, seed, report)
     ledger.add(MEASURED, predictions, sees=True)
     return overlap
 

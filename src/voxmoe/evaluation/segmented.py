@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from voxmoe.evaluation.bootstrap import Resampling
+from voxmoe.evaluation.bootstrap import Estimate, Resampling
 from voxmoe.evaluation.predictions import NO_ANSWER, Predictions
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study, StudyFiles, load_study
@@ -53,27 +53,28 @@ def _overlap(predicted: Study, true: Study, profile: Profile) -> dict[str, float
     return {name: dice(*masks, values) for name, values in (whole | {x.key: x.values for x in profile.labels}).items()}
 
 
-def _measure(segmenter: Segmenter, dataset: Dataset, files: StudyFiles) -> _Measured:
-    profile = profile_named(dataset.manifest["profiles"][0])
+def _measure(segmenter: Segmenter, dataset: Dataset, files: StudyFiles, known: Mapping[str, Any]) -> _Measured:
+    """By the rules that the dataset was built by; `known` are the findings of the study's true mask."""
+    profile, rules = profile_named(known["profile"]), Protocol.model_validate(dataset.manifest["protocol"])
     study = load_study(replace(files, profile=profile), with_mask=True)
     predicted = replace(study, mask=segmenter.segment(study, profile))
-    space = dataset.findings[files.id]["atlas"]["space"]
-    findings = study_findings(predicted, profile, Protocol.model_validate(dataset.manifest["protocol"]), space=space)
-    return _Measured(findings, _overlap(predicted, study, profile))
+    atlas = dataset.manifest.get("atlas_from", rules.atlas)
+    found = study_findings(predicted, profile, rules, atlas, known["atlas"]["space"])
+    return _Measured(found, _overlap(predicted, study, profile))
 
 
 def segment_then_measure(
-    segmenter: Segmenter, dataset: Dataset, rows: Sequence[Row], out_of_scope: float, report: Report
+    segmenter: Segmenter, dataset: Dataset, rows: Sequence[Row], out_of_scope: float, seed: int, report: Report
 ) -> tuple[Predictions, dict[str, Any]]:
     """The answers to all rows, and the Dice coefficients of the predicted masks with resamples by patient.
 
-    `out_of_scope` is the chance that is told of every question.
+    `out_of_scope` is the chance that is told of every question, `seed` that of the bootstrap.
     """
-    measured = {}
+    measured, known = {}, dataset.findings
     studies = study_files(dataset, rows, with_masks=True)
     for done, (name, files) in enumerate(studies.items()):
         report("segmenting, then measuring", done, len(studies))
-        measured[name] = _measure(segmenter, dataset, files)
+        measured[name] = _measure(segmenter, dataset, files, known[name])
     labels = [measured[row["study"]].findings.labels[row["label"]] for row in rows]
 
     def classes_of(task: Task) -> np.ndarray:
@@ -85,14 +86,25 @@ def segment_then_measure(
         {task: classes_of(task) for task in EXCLUSIVE_TASKS}, np.array(regions), np.full(len(rows), out_of_scope)
     )
     patients = [files.patient for files in studies.values()]
-    return predictions, _overlap_record([found.overlap for found in measured.values()], patients)
+    return predictions, _overlap_record([found.overlap for found in measured.values()], patients, seed)
 
 
-def _overlap_record(overlaps: Sequence[Mapping[str, float]], patients: Sequence[str]) -> dict[str, Any]:
-    names = list(overlaps[0])
-    scores: Float[np.ndarray, "S C"] = np.array([[overlap[name] for name in names] for overlap in overlaps])
-    resampling = Resampling(np.unique(patients, return_inverse=True)[1])
+def _overlap_record(overlaps: Sequence[Mapping[str, float]], patients: Sequence[str], seed: int) -> dict[str, Any]:
+    """The mean Dice coefficient of any lesion and of each label, in percent, over the studies that have it."""
+    names = list(dict.fromkeys(name for overlap in overlaps for name in overlap))
+    scores: Float[np.ndarray, "S C"] = np.array(
+        [[overlap.get(name, np.nan) for name in names] for overlap in overlaps], dtype=float
+    )
+    *estimates, _ = Resampling(np.unique(patients, return_inverse=True)[1], seed).estimates(scores)
+    return {name: _of_studies(estimate) for name, estimate in zip(names, estimates, strict=True)}
+
+
+def _of_studies(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    record = asdict(estimate)
     return {
-        name: None if estimate is None else asdict(estimate)
-        for name, estimate in zip(names, resampling.estimates(scores), strict=False)
+        "value": record["value"],
+        "studies": record["questions"],
+        **{name: record[name] for name in ("sd_by_patient", "interval_by_patient")},
     }

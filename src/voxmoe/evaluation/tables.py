@@ -174,6 +174,18 @@ def _subsets(results: Record) -> Table:
     )
 
 
+def _overlap(results: Record) -> Table:
+    rows = [
+        [name, "-" if dice is None else f"{dice['studies']:,}", _sure(dice), _interval(dice)]
+        for name, dice in results["overlap"].items()
+    ]
+    return Table(
+        "predicted masks: mean Dice coefficient in %, ± deviation by patient",
+        ("studies", "Dice", "95 % interval"),
+        rows,
+    )
+
+
 def summary(results: Record) -> list[Table]:
     """The tables that answer whether the model is any good, and those that were asked for."""
     found = [
@@ -185,6 +197,8 @@ def summary(results: Record) -> list[Table]:
         found.append(_unparsed(results))
     if results["modality_subsets"] is not None:
         found.append(_subsets(results))
+    if results.get("overlap") is not None:
+        found.append(_overlap(results))
     return found
 
 

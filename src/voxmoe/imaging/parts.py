@@ -23,7 +23,7 @@ PART_KEYS = MappingProxyType(
     {
         Part.HALO: ("SNFH", "ED"),
         Part.CORE: ("NETC", "NCR", "NC", "NET", "GTV"),
-        Part.CYST: ("CC", "NETC", "NCR", "NC", "GTV"),
+        Part.CYST: ("CC", "NETC", "NCR", "NC", "NET", "GTV"),
         Part.RIM: ("ET", "GTV"),
         Part.CAVITY: ("RC",),
     }

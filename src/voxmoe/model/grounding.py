@@ -13,14 +13,15 @@ from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from voxmoe.imaging.parts import Part, part_labels
+from voxmoe.errors import LabelError, WeightsError
+from voxmoe.imaging.parts import PART_KEYS, Part, part_labels
 from voxmoe.model.features import spread
-from voxmoe.model.pyramid import GROUP, PyramidSettings, Residual
-from voxmoe.model.weights import Pretrained, find_weights, load_module
+from voxmoe.model.pyramid import GROUP, PyramidEncoder, PyramidSettings, Residual
+from voxmoe.model.weights import Pretrained, digest, find_weights, load_module
 from voxmoe.vocabulary import Modality, Profile
 
 
@@ -29,6 +30,12 @@ class GroundingSettings(Pretrained):
 
     channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (32, 48, 96, 128)
     """Of the fused cells of the encoder's four stages, the finest first; multiples of 8."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "GroundingSettings":
+        if any(width % GROUP for width in self.channels):
+            raise ValueError(f"channels {self.channels} are not multiples of {GROUP}")
+        return self
 
 
 class _Fuse(nn.Module):
@@ -73,26 +80,46 @@ class Grounding(nn.Module):
         return logits
 
 
-def start_grounding(settings: GroundingSettings, vision: PyramidSettings) -> Grounding:
-    """The decoder with the weights that it starts from; raises `WeightsError` if they cannot be had."""
+def start_grounding(settings: GroundingSettings, vision: PyramidSettings) -> tuple[Grounding, GroundingSettings]:
+    """The decoder with the weights that it starts from, and the settings with their fingerprint filled in.
+
+    Raises `WeightsError` if they cannot be had or are not those of `settings.fingerprint`.
+    """
     grounding = Grounding(settings, vision)
-    if settings.weights is not None:
-        load_module(grounding, find_weights(settings.weights), grounding.landmark)
-    return grounding
+    if settings.weights is None:
+        return grounding, settings
+    load_module(grounding, find_weights(settings.weights), grounding.landmark)
+    found = digest(grounding.state_dict())
+    if settings.fingerprint not in (None, found):
+        raise WeightsError(
+            f"{settings.weights}: its decoder ({found}) is not the one that is asked for ({settings.fingerprint})"
+        )
+    return grounding, settings.model_copy(update={"fingerprint": found})
+
+
+@torch.no_grad()
+def find_parts(
+    encoder: PyramidEncoder, grounding: Grounding, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]
+) -> Float[Tensor, "B Q D H W"]:
+    """The probability that each voxel of the model's grid is none of the parts, or each."""
+    _, stages = encoder.see(images[present][:, None])
+    logits: Tensor = grounding(stages, present)
+    return logits.softmax(dim=1)
 
 
 def grounding_loss(logits: Float[Tensor, "B Q D H W"], parts: Float[Tensor, "B P D H W"]) -> Float[Tensor, ""]:
     """Cross-entropy with how much of each voxel each part fills, and soft Dice of what users look for: any lesion, the
     tumour core, and each part, over the whole batch, so that a study without it counts too."""
-    truth = torch.cat([1 - parts.sum(dim=1, keepdim=True), parts], dim=1).clamp(0, 1)
-    logs = F.log_softmax(logits.float(), dim=1)
-    entropy = -(truth * logs).sum(dim=1).mean()
-    groups = _groups().to(logits.device)
-    guessed = torch.einsum("gq,bqdhw->gbdhw", groups, logs.exp()).flatten(1)
-    true = torch.einsum("gq,bqdhw->gbdhw", groups, truth).flatten(1)
-    shared, total = (guessed * true).sum(dim=1), (guessed.square() + true.square()).sum(dim=1)
-    dice = (2 * shared + 1) / (total + 1)
-    return entropy + 1 - dice.mean()
+    with torch.autocast(logits.device.type, enabled=False):  # the sums are over a million voxels
+        truth = torch.cat([1 - parts.sum(dim=1, keepdim=True), parts], dim=1).clamp(0, 1)
+        logs = F.log_softmax(logits.float(), dim=1)
+        entropy = -(truth * logs).sum(dim=1).mean()
+        groups = _groups().to(logits.device)
+        guessed = torch.einsum("gq,bqdhw->gbdhw", groups, logs.exp()).flatten(1)
+        true = torch.einsum("gq,bqdhw->gbdhw", groups, truth).flatten(1)
+        shared, total = (guessed * true).sum(dim=1), (guessed.square() + true.square()).sum(dim=1)
+        dice = (2 * shared + 1) / (total + 1)
+        return entropy + 1 - dice.mean()
 
 
 def _groups() -> Float[Tensor, "G Q"]:
@@ -105,8 +132,28 @@ def _groups() -> Float[Tensor, "G Q"]:
     return groups
 
 
+def check_drawable(profile: Profile) -> None:
+    """Raises `LabelError` for a profile with a label that is made of no part, or whose labels overlap."""
+    drawn = set(part_labels(profile).tolist())
+    if unknown := [label.key for label in profile.labels if label.value not in drawn]:
+        known = ", ".join(dict.fromkeys(key for keys in PART_KEYS.values() for key in keys))
+        raise LabelError(
+            f"profile {profile.name}: its label {', '.join(unknown)} is none that can be drawn (those are {known}); "
+            "name another with --profile"
+        )
+    if overlapping := [label.key for label in profile.labels if label.also]:
+        raise LabelError(
+            f"profile {profile.name}: its label {', '.join(overlapping)} covers other labels' values; masks are drawn "
+            "for labels that lie beside one another, so name another with --profile"
+        )
+
+
 def label_probabilities(parts: Float[Tensor, "Q *grid"], profile: Profile) -> dict[int, Float[Tensor, "*grid"]]:
-    """The probability of each label value of a profile, 0 for none: the sum over the parts that it covers."""
+    """The probability of each label value of a profile, 0 for none: the sum over the parts that it covers.
+
+    Raises `LabelError` for a profile whose labels are not made of parts.
+    """
+    check_drawable(profile)
     values = part_labels(profile)
     return {
         value: parts[[number for number, label in enumerate(values) if label == value]].sum(dim=0)

@@ -32,7 +32,7 @@ from voxmoe.model.features import VisionFeatures
 from voxmoe.model.grounding import Grounding, GroundingSettings, start_grounding
 from voxmoe.model.heads import LossWeights, TaskHeads, head_losses
 from voxmoe.model.language import LanguageSettings, add_lora, load_language_model
-from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
+from voxmoe.model.pyramid import PyramidSettings
 from voxmoe.model.vision import VisionSettings
 from voxmoe.model.weights import check_fit
 from voxmoe.settings import Settings
@@ -106,7 +106,13 @@ class MpLLM(PreTrainedModel):
         vision = settings.vision
         if vision is not None:
             self.vision, vision = start_encoder(vision) if start else (make_encoder(vision), vision)
-        self.settings = settings.model_copy(update={"language": language, "vision": vision})
+        grounding = settings.grounding
+        if grounding is not None and isinstance(vision, PyramidSettings):
+            self.grounding, grounding = (
+                start_grounding(grounding, vision) if start else (Grounding(grounding, vision), grounding)
+            )
+            self.grounding.requires_grad_(False)
+        self.settings = settings.model_copy(update={"language": language, "vision": vision, "grounding": grounding})
         config.settings = self.settings.model_dump(mode="json")
         if language.lora is not None:
             add_lora(self.language_model, language.lora)
@@ -114,9 +120,6 @@ class MpLLM(PreTrainedModel):
         self.heads = TaskHeads(width)
         if vision is not None:
             self.connector = make_connector(settings.connector, len(Modality), vision, width)
-        if settings.grounding is not None and isinstance(vision, PyramidSettings):
-            make = start_grounding if start else Grounding
-            self.grounding = make(settings.grounding, vision).requires_grad_(False)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -127,19 +130,6 @@ class MpLLM(PreTrainedModel):
     def encode_images(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> VisionFeatures:
         """Encode the modalities that are present, each by itself; the others' tokens stay zero."""
         return VisionFeatures.spread(self.vision(images[present][:, None]), present)
-
-    @torch.no_grad()
-    def segment(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B Q D H W"]:
-        """The probability that each voxel of the model's grid is none of the parts of lesions, or each (`Part`).
-
-        Raises `WeightsError` for a model without a decoder.
-        """
-        if self.settings.grounding is None:
-            raise WeightsError("this model has no decoder, so it cannot show where anything is")
-        assert isinstance(self.vision, PyramidEncoder)
-        _, stages = self.vision.see(images[present][:, None])
-        logits: Tensor = self.grounding(stages, present)
-        return logits.softmax(dim=1)
 
     @torch.no_grad()
     def look(self, features: VisionFeatures) -> dict[str, Tensor]:

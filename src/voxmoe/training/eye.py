@@ -3,7 +3,8 @@
 On the masks of a dataset, the features of all modalities at one place go through one linear map to the label fractions
 of that place: those of patches, and those of tokens, which are what the language model will read and so tell of the
 whole volume, too. On phantoms, whose parts are known voxel by voxel, a decoder takes the place of the patches' map, and
-is kept. Left-right flips and missing modalities are drawn anew for every sample. The linear maps are thrown away; the
+is kept. Left-right flips are drawn anew for every batch, missing modalities for every
+sample. The linear maps are thrown away; the
 encoder is frozen after this.
 """
 
@@ -146,7 +147,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = self.model.loss(view.to(self.device), present.to(self.device), target.to(self.device))
         if not torch.isfinite(loss):
-            raise TrainingError(f"the eye's loss became {loss.item()} at step {self.done}; lower eye.learning_rate")
+            raise TrainingError(f"the eye's loss became {loss.item()} at step {self.done}; lower its learning_rate")
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

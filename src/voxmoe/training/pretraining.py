@@ -24,11 +24,13 @@ from torch import nn
 from voxmoe import __version__
 from voxmoe.files import write_bytes, write_json
 from voxmoe.imaging.parts import Part
-from voxmoe.model.grounding import Grounding
+from voxmoe.model.encoder import start_encoder
+from voxmoe.model.grounding import find_parts, start_grounding
 from voxmoe.model.pyramid import PyramidEncoder
 from voxmoe.training.eye import GroundedSight, Sample, Trainer
 from voxmoe.training.log import TrainingLog
 from voxmoe.training.recipe import EyeRecipe
+from voxmoe.training.samples import seed_of
 from voxmoe.training.studies import ahead
 from voxmoe.training.subjects import Subjects
 from voxmoe.training.tensors import is_intact, read_tensors, told, write_tensors
@@ -42,7 +44,8 @@ WEIGHTS = "model.safetensors"
 
 def _terms(recipe: EyeRecipe) -> str:
     """What a run must have been made under to count, or to be gone on with."""
-    return json.dumps(recipe.model_dump(mode="json", exclude={"name", "out", "held_out"}), sort_keys=True)
+    decided = recipe.model_dump(mode="json", exclude={"name", "out", "held_out"})
+    return json.dumps({"voxmoe": __version__, **decided}, sort_keys=True)
 
 
 def is_pretrained(recipe: EyeRecipe) -> bool:
@@ -71,7 +74,9 @@ def _resume(place: Path, trainer: Trainer, recipe: EyeRecipe) -> list[float]:
         parts.setdefault(kind, {})[own] = value
     trainer.model.load_state_dict(parts.pop("model"))
     for name, weight in trainer.model.named_parameters():
-        trainer.optimiser.state[weight] = {kind: values[name].clone() for kind, values in parts.items()}
+        trainer.optimiser.state[weight] = {
+            kind: values[name].to(weight.device, copy=True) for kind, values in parts.items() if name in values
+        }
     trainer.go_on_from(len(losses))
     return losses
 
@@ -82,8 +87,7 @@ def _dice(model: GroundedSight, samples: list[Sample], report: Report) -> dict[s
     found: dict[str, list[float]] = {name: [] for name in ("lesion", *(part.name.lower() for part in Part))}
     for done, sample in enumerate(samples):
         report("measuring the eye", done, len(samples))
-        _, stages = model.encoder.see(sample.images[sample.present][:, None])
-        guess = model.grounding(stages, sample.present[None])[0].argmax(dim=0)
+        guess = find_parts(model.encoder, model.grounding, sample.images[None], sample.present[None])[0].argmax(dim=0)
         parts = sample.fractions
         truth = torch.cat([1 - parts.sum(dim=0, keepdim=True), parts]).argmax(dim=0)
         pairs = {"lesion": (guess > 0, truth > 0)}
@@ -102,12 +106,15 @@ def pretrain(recipe: EyeRecipe, report: Report = lambda stage, done, total: None
     """
     started = time.monotonic()
     torch.manual_seed(recipe.seed)
-    model = GroundedSight(PyramidEncoder(recipe.vision), Grounding(recipe.grounding, recipe.vision))
+    encoder, _ = start_encoder(recipe.vision)
+    assert isinstance(encoder, PyramidEncoder)
+    model = GroundedSight(encoder, start_grounding(recipe.grounding, recipe.vision)[0])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     fit = recipe.fit
     trainer = Trainer(model.to(device), fit, fit.steps)
     checkpoint = recipe.out / CHECKPOINT
     recipe.out.mkdir(parents=True, exist_ok=True)
+    (recipe.out / "manifest.json").unlink(missing_ok=True)  # of another run: what lies here now is not whole
     losses = _resume(checkpoint, trainer, recipe)
     log = TrainingLog(recipe.out / "training.jsonl")
     log.rewind(losses, 0)
@@ -115,16 +122,15 @@ def pretrain(recipe: EyeRecipe, report: Report = lambda stage, done, total: None
     drawn = ahead(subjects.__getitem__, range(len(losses) * fit.batch_size, fit.steps * fit.batch_size))
     for step in range(len(losses), fit.steps):
         batch = [next(drawn) for _ in range(fit.batch_size)]
-        loss = trainer.step(batch, torch.Generator().manual_seed(recipe.seed + step))
+        loss = trainer.step(batch, torch.Generator().manual_seed(seed_of(recipe.seed, step)))
         losses.append(loss)
         log.write(stage="eye", step=step + 1, loss=loss)
         report(f"training the eye (loss {np.mean(losses[-20:]):.3f})", step + 1, fit.steps)
-        if (step + 1) % fit.save_steps == 0:
+        if (step + 1) % fit.save_steps == 0 or step + 1 == fit.steps:
             _save(checkpoint, trainer, recipe, losses)
     unseen = Subjects(recipe.subjects, recipe.vision.grid, recipe.seed + _HELD_OUT)
     model = model.cpu().eval()
-    held_out = list(ahead(unseen.__getitem__, range(0, recipe.held_out * recipe.subjects.takes, recipe.subjects.takes)))
-    measured = _dice(model, held_out, report)
+    measured = _dice(model, list(ahead(unseen.sample, range(recipe.held_out))), report)
     _finish(recipe, model, measured, len(losses), time.monotonic() - started)
     checkpoint.unlink(missing_ok=True)
     return recipe.out

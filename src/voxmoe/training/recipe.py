@@ -94,8 +94,16 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _fitting(self) -> "Recipe":
-        if self.eye is not None and self.model.grounding is not None:
+        grounding, vision = self.model.grounding, self.model.vision
+        if grounding is None:
+            return self
+        if self.eye is not None:
             raise ValueError("model.grounding belongs to an encoder that was trained with it; leave eye out")
+        if self.start is None and (grounding.weights is None or vision is None or grounding.weights != vision.weights):
+            raise ValueError(
+                "model.grounding is a decoder that was trained with the encoder: model.grounding.weights and "
+                "model.vision.weights have to name the same eye"
+            )
         return self
 
 
@@ -113,6 +121,8 @@ class SubjectSettings(Settings):
 
     @model_validator(mode="after")
     def _known(self) -> "SubjectSettings":
+        if not self.profiles:
+            raise ValueError("at least one profile is needed")
         try:
             for name in self.profiles:
                 profile_named(name)

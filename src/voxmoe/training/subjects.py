@@ -17,6 +17,9 @@ from voxmoe.imaging.phantoms import Subject, draw_subject
 from voxmoe.training.eye import Sample
 from voxmoe.training.recipe import SubjectSettings
 
+_APART = 1 << 32
+"""Keeps these subjects apart from those of cohorts, on which models are tested, whatever the seeds."""
+
 
 class Subjects:
     """Samples by number, on a grid: each an image of a subject with what each part fills of every voxel."""
@@ -25,14 +28,13 @@ class Subjects:
         self.settings = settings
         self.grid = grid
         self.seed = seed
-        self._subject = lru_cache(maxsize=settings.kept + settings.takes)(self._draw)
+        self._subject = lru_cache(maxsize=2 * settings.kept)(self._draw)
 
     def _draw(self, number: int) -> tuple[Subject, Float16[np.ndarray, "P D H W"]]:
         """A subject, with what each part fills of each voxel of the grid."""
-        profiles = self.settings.profiles
-        shares = np.array(list(profiles.values()))
-        name = np.random.default_rng([self.seed, number]).choice(list(profiles), p=shares / shares.sum())
-        subject = draw_subject(profile_named(str(name)), self.seed, number, self.settings.spacing)
+        names, shares = zip(*sorted(self.settings.profiles.items()), strict=True)
+        name = np.random.default_rng([self.seed, number]).choice(names, p=np.array(shares) / sum(shares))
+        subject = draw_subject(profile_named(str(name)), _APART + self.seed, number, self.settings.spacing)
         brain, parts = subject.scene.brain, subject.part_fractions()
         box = bounding_box(brain.voxels.on_grid(brain.inside))
         cropped = [resample(parts[part][box.slices], self.grid) for part in Part]
@@ -40,7 +42,11 @@ class Subjects:
 
     def __getitem__(self, number: int) -> Sample:
         within = np.random.default_rng([self.seed, number, 1]).integers(self.settings.kept)
-        subject, fractions = self._subject(number // self.settings.takes + int(within))
-        seen = to_grid(subject.study(take=number), self.grid)
+        return self.sample(number // self.settings.takes + int(within), take=number)
+
+    def sample(self, subject: int, take: int = 0) -> Sample:
+        """An image of one subject."""
+        drawn, fractions = self._subject(subject)
+        seen = to_grid(drawn.study(take), self.grid)
         images, present = torch.from_numpy(seen.images), torch.from_numpy(seen.present)
         return Sample(images, present, torch.from_numpy(fractions).float())

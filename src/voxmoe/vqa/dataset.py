@@ -198,6 +198,7 @@ def _write_dataset(out: Path, terms: Terms, used: list[StudyRecord], skipped: di
             "labels": labels,
             "protocol": terms.protocol.model_dump(),
             "atlas": sorted({str(record.findings["atlas"]["name"]) for record in used if record.findings}),
+            "atlas_from": terms.atlas,
             "seed": terms.seed,
             "wordings": terms.source,
             "type_weights": terms.type_weights.model_dump(mode="json"),
