@@ -20,6 +20,7 @@ ROOMS = (
     "answering",
     "evidence",
     "reporting",
+    "publishing",
     "bench",
     "reproduction",
     "cli",

@@ -313,6 +313,22 @@ def pretrain(
 
 
 @app.command()
+def publish(
+    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    results: Annotated[
+        list[Path] | None, typer.Option("--results", help="Results that `evaluate --out` wrote, for the card.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a trained model ready to be shared: half the bytes, its record, a model card, no place of this machine."""
+    from voxmoe.cli import show
+    from voxmoe.publishing import publish as run_publishing
+
+    show.result(run_publishing(model, out, results or []), show.published, json)
+
+
+@app.command()
 def weights(
     source: Annotated[Path, typer.Argument(metavar="FILE.bin", help="A PyTorch pickle of tensors.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],

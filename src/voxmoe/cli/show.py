@@ -362,6 +362,12 @@ def weights(result: dict[str, Any]) -> None:
     out.print(f"{result['out']}: {result['tensors']} tensors, {result['parameters']:,} numbers")
 
 
+def published(found: dict[str, Any]) -> None:
+    for name, count in found["files"].items():
+        out.print(f"{_size(count):>10}  {name}")
+    out.print(f"{_size(sum(found['files'].values())):>10}  in {found['out']}")
+
+
 def segmented(found: dict[str, Any]) -> None:
     table = _columns(f"{found['out']}, values of {found['profile']}", ["value", "mL"])
     for key, label in found["labels"].items():

@@ -1,0 +1,143 @@
+"""A trained model made ready to be shared: its own weights in half the bytes, its record, and a card.
+
+    OUT/model.safetensors   all but the language model's own weights, floating point in bf16
+    OUT/config.json, ..     settings, tokenizer and processor as they were
+    OUT/recipe.yaml, OUT/manifest.json, OUT/training.jsonl   the record of its training
+    OUT/results-*.json      evaluations, where any were given
+    OUT/README.md           the model card
+
+Nothing in there leads back to the machine that it was trained on.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file, save
+
+from voxmoe.errors import WeightsError
+from voxmoe.evaluation import results, tables
+from voxmoe.files import write_bytes, write_json
+from voxmoe.imaging.layouts import profile_named
+from voxmoe.reporting import NOT_A_DEVICE, NOT_COVERED
+from voxmoe.vocabulary import Modality
+
+_COPIED = ("chat_template.jinja", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "training.jsonl")
+_WEIGHTS = "model.safetensors"
+
+
+def _without_places(record: Any) -> Any:
+    """A record in which nothing is left of a place on this machine but its last name."""
+    if isinstance(record, dict):
+        return {key: _without_places(value) for key, value in record.items()}
+    if isinstance(record, list):
+        return [_without_places(item) for item in record]
+    return Path(record).name if isinstance(record, str) and Path(record).is_absolute() else record
+
+
+def publish(model: Path, out: Path, evaluations: Sequence[Path] = ()) -> dict[str, Any]:
+    """Write the folder `out` of a finished model; returns its files and their bytes.
+
+    Raises `WeightsError` if `model` is no finished model and `ResultsError` for evaluations that are none.
+    """
+    if not (model / "manifest.json").is_file() or not (model / _WEIGHTS).is_file():
+        raise WeightsError(f"{model}: no finished model here; train one with voxmoe train RECIPE")
+    found = [results.load(path) for path in evaluations]
+    manifest = _without_places(json.loads((model / "manifest.json").read_text()))
+    recipe = _without_places(yaml.safe_load((model / "recipe.yaml").read_text()))
+    config = json.loads((model / "config.json").read_text())
+    config["settings"] = _started(config["settings"])
+    state = {
+        name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
+        for name, tensor in load_file(model / _WEIGHTS).items()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name in _COPIED:
+        if (model / name).is_file():
+            shutil.copyfile(model / name, out / name)
+    write_json(out / "config.json", config)
+    write_json(out / "manifest.json", manifest)
+    write_bytes(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
+    for number, evaluation in enumerate(found, 1):
+        write_json(out / f"results-{number}.json", _without_places(evaluation))
+    write_bytes(out / "README.md", model_card(recipe["name"], manifest, config["settings"], found).encode())
+    write_bytes(out / _WEIGHTS, save(state, {"format": "pt"}))
+    return {
+        "out": str(out),
+        "files": {path.name: path.stat().st_size for path in sorted(out.iterdir()) if not path.name.startswith(".")},
+    }
+
+
+def _started(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a model whose weights are all its own: where its parts started from is no longer needed."""
+    parts = {
+        name: {**settings[name], "weights": None, "fingerprint": None}
+        for name in ("vision", "grounding")
+        if settings.get(name) is not None
+    }
+    return {**settings, **parts}
+
+
+def _front_matter(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "license": "apache-2.0",
+        "language": ["en"],
+        "library_name": "voxmoe",
+        "pipeline_tag": "image-text-to-text",
+        "base_model": settings["language"]["name"],
+        "tags": ["medical", "3d", "mri", "brain", "visual-question-answering"],
+    }
+
+
+def _table(table: tables.Table) -> list[str]:
+    head = ["", *table.columns]
+    return [
+        f"**{table.title}**",
+        "",
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(row)} |" for row in table.rows),
+        "",
+    ]
+
+
+def model_card(name: str, manifest: dict[str, Any], settings: dict[str, Any], evaluations: Sequence[Any] = ()) -> str:
+    """The README.md of a model: what it reads, from what it learnt, how it does where it was evaluated, its limits."""
+    language, vision = settings["language"], settings["vision"]
+    profile = profile_named(settings["profile"]) if settings.get("profile") else None
+    labels = ", ".join(f"{label.name} ({label.key})" for label in profile.labels) if profile else "not recorded"
+    sees = f"{', '.join(Modality)}, any of them missing" if vision else "nothing: it is a text-only baseline"
+    lines = [
+        "---",
+        yaml.safe_dump(_front_matter(settings), sort_keys=False).strip(),
+        "---",
+        f"# {name}",
+        "",
+        f"Answers questions about volume, region, shape and spread of lesions in brain MRI. {NOT_A_DEVICE}",
+        "",
+        f"- Images: {sees}; skull-stripped and co-registered, as BraTS has them.",
+        f"- Labels it was trained on: {labels}.",
+        f"- Language model: {language['name']}"
+        + (f", its first {language['layers']} layers" if language.get("layers") else "")
+        + "; its weights are not in here, they come from their own source.",
+        f"- Parameters that were trained: {manifest['trained_parameters']:,}, in {manifest['steps']:,} steps and "
+        f"{manifest['seconds'] / 60:.0f} minutes on {manifest['cores']} cores. recipe.yaml says how, training.jsonl "
+        "has every step.",
+        f"- {NOT_COVERED}",
+        "",
+        "```python",
+        "from voxmoe.answering import Answerer",
+        "",
+        f'answerer = Answerer.from_pretrained("{name}")',
+        "```",
+        "",
+    ]
+    for evaluation in evaluations:
+        lines += ["## Evaluation", "", *(f"{line}  " for line in tables.headline(_without_places(evaluation))), ""]
+        for table in tables.summary(evaluation):
+            lines += _table(table)
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,89 @@
+"""A published model answers as the trained one does, weighs half of it, and tells nothing of the machine."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from conftest import make_study
+from voxmoe.answering import Answerer
+from voxmoe.errors import ResultsError, WeightsError
+from voxmoe.evaluation import results
+from voxmoe.evaluation.evaluate import evaluate
+from voxmoe.publishing import publish
+from voxmoe.segmenting import Segmenter
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def published(seeing_model: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    results.save(folder / "results.json", evaluate(seeing_model, dataset))
+    publish(seeing_model, folder / "pocket", [folder / "results.json"])
+    return folder / "pocket"
+
+
+def test_it_answers_as_the_model_it_was_made_from(published: Path, seeing_model: Path) -> None:
+    study = make_study()
+    before, after = (
+        Answerer.from_pretrained(place).ask(study, "How large is the Enhancing Tissue?", say=False)
+        for place in (seeing_model, published)
+    )
+    for task, category in before.categories.items():
+        assert after.categories[task].probability == pytest.approx(category.probability, abs=0.03)
+    assert Segmenter.from_pretrained(published).encoder.settings.grid == (32, 32, 32)
+
+
+def test_it_weighs_half(published: Path, seeing_model: Path) -> None:
+    before, after = (load_file(folder / "model.safetensors") for folder in (seeing_model, published))
+    assert before.keys() == after.keys()
+    assert {tensor.dtype for tensor in after.values() if tensor.is_floating_point()} == {torch.bfloat16}
+    torch.testing.assert_close({n: t.float() for n, t in after.items()}, before, atol=1e-2, rtol=1e-2)
+
+
+def test_nothing_leads_back_to_the_machine(published: Path, seeing_model: Path, tiny_language: Path) -> None:
+    """But for the language model of the tests, which is a folder."""
+    assert (seeing_model / "manifest.json").read_text().count("/") > 4
+    for path in published.iterdir():
+        if path.suffix in (".json", ".yaml", ".md", ".jsonl"):
+            text = path.read_text().replace(str(tiny_language), "")
+            assert str(seeing_model.parent.parent) not in text, path.name
+            assert str(Path.home()) not in text, path.name
+
+
+def test_the_card_tells_what_it_learnt_from_and_how_it_does(published: Path) -> None:
+    card = (published / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "apache-2.0"
+    assert front["library_name"] == "voxmoe"
+    for words in (
+        "not a medical device",
+        "Resection Cavity (RC)",
+        "Parameters that were trained",
+        "majority class of the label",
+        "segment, then measure",
+        "Not covered: diagnosis",
+    ):
+        assert words in card, words
+    manifest = json.loads((published / "manifest.json").read_text())
+    assert f"{manifest['trained_parameters']:,}" in card
+
+
+def test_what_cannot_be_published_is_refused(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no finished model"):
+        publish(tmp_path / "nothing", tmp_path / "out")
+    with pytest.raises(ResultsError, match="holds no results"):
+        publish(tiny_model, tmp_path / "out", [dataset / "manifest.json"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_publish_lists_what_it_wrote(voxmoe: Run, tiny_model: Path, tmp_path: Path) -> None:
+    code, out, _ = voxmoe("publish", tiny_model, tmp_path / "out")
+    assert code == 0
+    for name in ("model.safetensors", "README.md", "manifest.json"):
+        assert name in out
