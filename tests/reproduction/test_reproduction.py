@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from voxmoe.errors import RecipeError
+from voxmoe.evaluation.methods import LABEL_MAJORITY, MAJORITY, MEASURED
 from voxmoe.files import sha256
 from voxmoe.reproduction import run as module
 from voxmoe.reproduction.run import Workshop, plans, reproduced
@@ -92,3 +93,13 @@ def test_figure_3_is_of_the_same_model(workshop: Workshop) -> None:
 def test_an_unknown_table_is_refused_before_anything_is_made(workshop: Workshop) -> None:
     with pytest.raises(RecipeError, match=r"nothing is called 'table1'; there are table2, .*figure3, memory"):
         reproduced(workshop, ["table14", "table1"])
+
+
+def test_segment_then_measure_stands_below_the_models_that_can_draw(workshop: Workshop) -> None:
+    (table,) = reproduced(workshop, ["table14"])
+    for row in table["rows"]:
+        assert list(row["baselines"]) == [MAJORITY, LABEL_MAJORITY]  # this scale's eye has no decoder
+        row["baselines"][MEASURED] = row["baselines"][MAJORITY]
+    last = lines(table)[-1]
+    assert last[0] == "segment, then measure"
+    assert last[1] == lines(table)[-3][1]

@@ -21,7 +21,7 @@ from voxmoe import __version__
 from voxmoe.bench.memory import bench_memory
 from voxmoe.errors import RecipeError
 from voxmoe.evaluation.evaluate import evaluate
-from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY
+from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED
 from voxmoe.evaluation.results import load, save
 from voxmoe.evaluation.router import study_router
 from voxmoe.files import sha256, write_bytes, write_json
@@ -140,7 +140,11 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
         "printed": {name: asdict(figure) for name, figure in row.printed.items()},
         "measured": _measured(results, own, experiment.measures),
         "from_text": _measured(results, written, experiment.measures) if experiment.from_text else None,
-        "baselines": {name: _measured(results, name, experiment.measures) for name in (MAJORITY, LABEL_MAJORITY)},
+        "baselines": {
+            name: _measured(results, name, experiment.measures)
+            for name in (MAJORITY, LABEL_MAJORITY, MEASURED)
+            if name in results["methods"]
+        },
         "questions": results["questions"],
         "patients": results["patients"],
     }
@@ -149,7 +153,8 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
 def reproduce(workshop: Workshop, experiment: Experiment) -> Record:
     """Train and evaluate what a table needs, and write the table to OUT/TABLE.json.
 
-    Every row has what was measured, what the paper prints, and the majority classes on the same questions.
+    Every row has what was measured, what the paper prints, and the majority classes and, by a model that can draw masks,
+    segment-then-measure on the same questions.
     """
     rows = []
     for done, row in enumerate(experiment.rows):
