@@ -153,8 +153,8 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
 def reproduce(workshop: Workshop, experiment: Experiment) -> Record:
     """Train and evaluate what a table needs, and write the table to OUT/TABLE.json.
 
-    Every row has what was measured, what the paper prints, and on the same questions the majority classes and, by a model
-    that can draw masks, segment-then-measure.
+    Every row has what was measured, what the paper prints, and on the same questions the majority classes and, by a
+    model that can draw masks, segment-then-measure.
     """
     rows = []
     for done, row in enumerate(experiment.rows):
