@@ -63,11 +63,10 @@ def test_findings_of_the_true_mask_are_exact_and_hold_the_answer(study: Study, c
     found = gather(right, study, study.mask, "given mask", GLI)
     assert found.to_json()["labels"] == {"SNFH": to_json(measure(cohort / STUDY))["labels"]["SNFH"]}
     assert found.to_json()["agreement"] == {"SNFH": {"volume": True, "region": True}}
-    assert found.disagrees == ()
     wrong = answer_of(QUESTION, "50-75%", tuple(known.regions), shape="round")
     other = gather(wrong, study, study.mask, "given mask", GLI)
-    assert ("SNFH", Task.VOLUME) in other.disagrees
-    assert ("SNFH", Task.REGION) not in other.disagrees
+    assert not other.agreement["SNFH"][Task.VOLUME]
+    assert other.agreement["SNFH"][Task.REGION]
 
 
 def test_an_answer_about_several_labels_is_held_against_none(study: Study) -> None:

@@ -51,13 +51,6 @@ class Evidence:
     agreement: Mapping[str, Mapping[Task, bool]]
     """Label key -> for each task that was answered, whether the answer is what was measured."""
 
-    @property
-    def disagrees(self) -> tuple[tuple[str, Task], ...]:
-        """The labels and tasks whose answer is not what was measured."""
-        return tuple(
-            (key, task) for key, tasks in self.agreement.items() for task, agrees in tasks.items() if not agrees
-        )
-
     def to_json(self) -> dict[str, Any]:
         measured = to_json(self.findings)["labels"]
         return {
@@ -144,6 +137,14 @@ def mask_of(answerer: Answerer, study: Study, profile: Profile, given: Path | No
 # --------------------------------------------------------------------------------------------------------- the picture
 
 
+def check_picture(path: Path) -> str:
+    """The kind of picture that a file is named as; raises `ImageError` for another than PNG, PDF and SVG."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise ImageError(f"{path}: pictures are written as {', '.join(FORMATS)}; end the name with one")
+    return kind
+
+
 def numbered(path: Path, number: int, count: int) -> Path:
     """The file of one of several pictures: OUT-1.png, OUT-2.png; OUT.png if there is one."""
     return path if count == 1 else path.with_stem(f"{path.stem}-{number + 1}")
@@ -168,9 +169,7 @@ def draw(path: Path, evidence: Evidence) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingPackageError("pictures need matplotlib: pip install 'voxmoe[report]'") from None
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise ImageError(f"{path}: pictures are written as {', '.join(FORMATS)}; end the name with one")
+    kind = check_picture(path)
     study, labels = evidence.study, evidence.labels
     assert study.mask is not None
     marks = {label.key: where_label(study.mask.data, label.values) for label in labels}

@@ -475,6 +475,12 @@ def ask(
         from voxmoe.answering import Answerer, default_model
 
         answerer = Answerer.from_pretrained(model or default_model())
+        if profile_of_it is not None:
+            from voxmoe.evidence import check_picture, draw, gather, mask_of, numbered
+
+            if picture is not None:
+                check_picture(picture)
+            drawn, source = mask_of(answerer, study, profile_of_it, mask)
         answers, said = [], []
         for number, question in enumerate(questions):
             progress.report("answering", number, len(questions))
@@ -482,9 +488,6 @@ def ask(
             said.append(answers[-1].to_json())
         if profile_of_it is not None:
             progress.report("measuring", 0, 1)
-            from voxmoe.evidence import draw, gather, mask_of, numbered
-
-            drawn, source = mask_of(answerer, study, profile_of_it, mask)
             for number, answer in enumerate(answers):
                 found = gather(answer, study, drawn, source, profile_of_it, space=files.space)
                 said[number]["evidence"] = found.to_json()

@@ -3,9 +3,8 @@
 On the masks of a dataset, the features of all modalities at one place go through one linear map to the label fractions
 of that place: those of patches, and those of tokens, which are what the language model will read and so tell of the
 whole volume, too. On phantoms, whose parts are known voxel by voxel, a decoder takes the place of the patches' map, and
-is kept. Left-right flips are drawn anew for every batch, missing modalities for every
-sample. The linear maps are thrown away; the
-encoder is frozen after this.
+is kept. Left-right flips are drawn anew for every batch, missing modalities for every sample. The linear maps are
+thrown away; the encoder is frozen after this.
 """
 
 import warnings

@@ -114,8 +114,8 @@ class SubjectSettings(Settings):
     """How often each profile's diseases are drawn, relative to one another."""
     spacing: float = Field(default=2.0, ge=1)
     """Edge of the voxels that they are drawn on, in mm."""
-    kept: PositiveInt = 200
-    """Subjects at a time, each about 12 MB."""
+    kept: PositiveInt = 100
+    """Subjects that can be seen at a time. Twice as many are held in memory, about 16 MB each at 2 mm."""
     takes: PositiveInt = 6
     """How often a subject is seen on average, each time by another scanner."""
 
