@@ -28,6 +28,7 @@ _ROOMS = (
     "model.encoder",
     "model.experts",
     "model.features",
+    "model.chart",
     "model.grounding",
     "model.heads",
     "model.mixer",
@@ -230,6 +231,16 @@ def seeing_model(tiny_recipe: Path, seeing_recipe: list[str], tmp_path_factory: 
     from voxmoe.training.run import train
 
     return train(load_recipe(tiny_recipe, [*seeing_recipe, f"out={tmp_path_factory.mktemp('seeing')}"]))
+
+
+@pytest.fixture(scope="session")
+def charting_model(tiny_recipe: Path, seeing_recipe: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that reads the chart of what its decoder finds."""
+    from voxmoe.training.recipe import load_recipe
+    from voxmoe.training.run import train
+
+    changes = ["model.chart={hidden: 8}", "fit.modality_dropout=0", "augment={variants: 2, modality_dropout: 0.5}"]
+    return train(load_recipe(tiny_recipe, [*seeing_recipe, *changes, f"out={tmp_path_factory.mktemp('charting')}"]))
 
 
 @pytest.fixture

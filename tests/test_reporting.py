@@ -7,7 +7,14 @@ import pytest
 from conftest import make_study
 from voxmoe.answering import Answer, Answerer, Category
 from voxmoe.imaging.layouts import profile_named
-from voxmoe.reporting import NOT_A_DEVICE, NOT_COVERED, _answered_label, report_by_model, report_of_mask
+from voxmoe.reporting import (
+    NOT_A_DEVICE,
+    NOT_COVERED,
+    _answered_label,
+    profile_to_report,
+    report_by_model,
+    report_of_mask,
+)
 from voxmoe.vocabulary import ABSENT, Modality, Task
 from voxmoe.vqa.findings import find
 from voxmoe.vqa.protocol import PAPER_V2
@@ -80,3 +87,8 @@ def test_a_model_reports_every_label_of_its_profile(tiny_model: Path) -> None:
     for reported in report.labels:
         assert all(0 <= term.probability <= 1 for terms in reported.terms.values() for term in terms)
     assert report.to_text().splitlines()[1].endswith("missing: T1Gd and FLAIR")
+
+
+def test_a_profile_that_the_model_does_not_know_is_not_reported(tiny_model: Path) -> None:
+    answerer = Answerer.from_pretrained(tiny_model)
+    assert profile_to_report(answerer, profile_named("brats-2021")) == profile_to_report(answerer, None) == GLI

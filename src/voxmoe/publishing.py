@@ -108,8 +108,9 @@ def _table(table: tables.Table) -> list[str]:
 def model_card(name: str, manifest: dict[str, Any], settings: dict[str, Any], evaluations: Sequence[Any] = ()) -> str:
     """The README.md of a model: what it reads, from what it learnt, how it does where it was evaluated, its limits."""
     language, vision = settings["language"], settings["vision"]
-    profile = profile_named(settings["profile"]) if settings.get("profile") else None
-    labels = ", ".join(f"{label.name} ({label.key})" for label in profile.labels) if profile else "not recorded"
+    profiles = [profile_named(name) for name in settings.get("profiles", ())]
+    known = dict.fromkeys(f"{label.name} ({label.key})" for profile in profiles for label in profile.labels)
+    labels = ", ".join(known) or "not recorded"
     sees = f"{', '.join(Modality)}, any of them missing" if vision else "nothing: it is a text-only baseline"
     lines = [
         "---",

@@ -12,7 +12,7 @@ from voxmoe.answering import Answer, Answerer
 from voxmoe.errors import WeightsError
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study
-from voxmoe.vocabulary import ABSENT, NO_REGION, Label, Modality, Task
+from voxmoe.vocabulary import ABSENT, NO_REGION, Label, Modality, Profile, Task
 from voxmoe.vqa.findings import Findings, LabelFindings
 from voxmoe.vqa.sampling import listed
 from voxmoe.vqa.wordings.seeds import seed_question
@@ -178,17 +178,23 @@ def _answered_label(label: Label, answer: Answer) -> ReportedLabel:
     return ReportedLabel(label, present, terms, None, tuple(notes))
 
 
-def report_by_model(answerer: Answerer, study: Study) -> Report:
-    """The report of what a model says when it is asked for all four tasks of each label of its profile.
+def profile_to_report(answerer: Answerer, wanted: Profile | None) -> Profile:
+    """The profile that is wanted if the model was trained on it, else the first that it was trained on.
 
     Raises `WeightsError` if the model does not say which labels it was trained on.
     """
-    profile = answerer.model.settings.profile
-    if profile is None:
+    known = answerer.model.settings.profiles
+    if not known:
         raise WeightsError(f"{answerer.name}: does not say which labels it was trained on, so none can be reported")
+    return wanted if wanted is not None and wanted.name in known else profile_named(known[0])
+
+
+def report_by_model(answerer: Answerer, study: Study, profile: Profile | None = None) -> Report:
+    """The report of what a model says when it is asked for all four tasks of each label of a profile
+    (`profile_to_report`)."""
     question = seed_question(tuple(Task)).question
     labels = []
-    for label in profile_named(profile).labels:
+    for label in profile_to_report(answerer, profile).labels:
         answer = answerer.ask(study, question.format(label=label.name), say=False)
         labels.append(_answered_label(label, answer))
     return Report(study.id, "model", answerer.name, study.modalities, tuple(labels))

@@ -51,6 +51,7 @@ class Segmenter:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(encoder.to(device), grounding.to(device))
 
+    @torch.no_grad()
     def segment(self, study: Study, profile: Profile) -> Volume:
         """The likeliest label value of the profile at each voxel of the study, 0 outside its foreground.
 
@@ -60,7 +61,8 @@ class Segmenter:
         device = next(self.encoder.parameters()).device
         seen = to_grid(study, self.encoder.settings.grid)
         images, present = torch.from_numpy(seen.images)[None], torch.from_numpy(seen.present)[None]
-        parts = find_parts(self.encoder, self.grounding, images.to(device), present.to(device))[0].cpu()
+        _, found = find_parts(self.encoder, self.grounding, images.to(device), present.to(device))
+        parts = found[0].cpu()
         reference = study.reference
         best = np.zeros(reference.shape, dtype=np.float32)
         mask = np.zeros(reference.shape, dtype=np.uint8)

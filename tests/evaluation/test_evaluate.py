@@ -195,7 +195,7 @@ def test_the_same_evaluation_gives_the_same_record(tiny_model: Path, dataset: Pa
     assert first["manifest"]["models"]["mpLLM"]["sha256"]["model.safetensors"] == sha256(
         tiny_model / "model.safetensors"
     )
-    assert first["manifest"]["models"]["mpLLM"]["trained_on"] == first["manifest"]["dataset"]["sha256"]
+    assert first["manifest"]["models"]["mpLLM"]["trained_on"] == [first["manifest"]["dataset"]["sha256"]]
 
 
 def test_another_profile_is_refused_unless_that_is_wanted(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:

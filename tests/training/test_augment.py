@@ -13,7 +13,7 @@ from voxmoe.training.augment import AffineSettings, AugmentSettings, View, apply
 
 CELL = (4.0, 1.5, 1.25)
 SHAPE = (24, 56, 64)
-PLAIN = View(False, (0.0, 0.0, 0.0), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)), (1.0,) * 4, (1.0,) * 4)
+PLAIN = View(False, (0.0, 0.0, 0.0), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)), (1.0,) * 4, (1.0,) * 4, (False,) * 4)
 
 
 def gridded(*images: np.ndarray) -> GriddedStudy:
@@ -106,7 +106,7 @@ def test_what_the_answers_are_about_stays(seed: int) -> None:
 
 def test_the_brain_stays_a_ball() -> None:
     """In millimetres, which the grid's cells are not: a turn in cells would shear it."""
-    view = View(False, (10.0, -8.0, 12.0), ((0.0,) * 3, (0.0,) * 3), (1.0,) * 4, (1.0,) * 4)  # type: ignore[arg-type]
+    view = View(False, (10.0, -8.0, 12.0), ((0.0,) * 3, (0.0,) * 3), (1.0,) * 4, (1.0,) * 4, (False,) * 4)  # type: ignore[arg-type]
     moved = apply_view(gridded(BRAIN), CELL, view).images[0]
     extents = [np.ptp(np.flatnonzero((moved > 0.5).any(axis=tuple({0, 1, 2} - {axis})))) + 1 for axis in range(3)]
     # The box of a turned ball is the ball's own, so it fills the grid again, as far as along each other axis.
@@ -115,7 +115,7 @@ def test_the_brain_stays_a_ball() -> None:
 
 
 def test_intensities_change_each_modality_by_itself_and_keep_the_background() -> None:
-    view = View(False, PLAIN.angles, PLAIN.margins, (1.1, 0.9, 1.0, 1.0), (1.2, 1.0, 1.0, 1.0))
+    view = View(False, PLAIN.angles, PLAIN.margins, (1.1, 0.9, 1.0, 1.0), (1.2, 1.0, 1.0, 1.0), (False,) * 4)
     whole = np.random.default_rng(0).random(SHAPE, np.float32)
     whole[:, :5] = 0
     whole[:, 0, 0] = 1e-3  # the box is still the whole grid
@@ -123,6 +123,24 @@ def test_intensities_change_each_modality_by_itself_and_keep_the_background() ->
     np.testing.assert_allclose(changed[0], np.clip(1.1 * whole**1.2, 0, 1), atol=1e-4)
     np.testing.assert_allclose(changed[1], 0.9 * whole, atol=1e-4)
     assert changed.max() <= 1
+
+
+def test_modalities_are_left_out_unless_none_would_stay() -> None:
+    view = replace(PLAIN, left_out=(False, True, False, False))
+    seen = apply_view(gridded(BRAIN, BRAIN), CELL, view)
+    assert seen.present.tolist() == [True, False, False, False]
+    assert not seen.images[1].any()
+    np.testing.assert_array_equal(seen.images[0], apply_view(gridded(BRAIN, BRAIN), CELL, PLAIN).images[0])
+    kept = apply_view(gridded(BRAIN, BRAIN), CELL, replace(PLAIN, left_out=(True, True, False, False)))
+    assert kept.present.tolist() == [True, True, False, False]
+
+
+def test_how_often_modalities_are_left_out() -> None:
+    settings = AugmentSettings(variants=300, modality_dropout=0.25)
+    views = [view for view in draw_views(settings, 0, "study") if view is not None]
+    assert np.mean([view.left_out for view in views]) == pytest.approx(0.25, abs=0.04)
+    plain = [view for view in draw_views(AugmentSettings(variants=300), 0, "study") if view is not None]
+    assert [replace(view, left_out=PLAIN.left_out) for view in views] == plain
 
 
 @pytest.mark.real

@@ -49,6 +49,22 @@ def test_pocket_baselines_of_the_documentation(assignments: list[str]) -> None:
     assert fused.tokens.shape == (1, 4 * (8 if model.connector.kind == "radfm" else 64), 576)
 
 
+def test_what_a_chart_shows_is_drawn_before_modalities_are_left_out() -> None:
+    seeing = ["eye=null", "model.vision={kind: pyramid, weights: one}", "model.grounding={weights: one}"]
+    with pytest.raises(RecipeError, match=r"set augment\.modality_dropout instead"):
+        load_recipe(DEMO, [*seeing, "model.chart={}"])
+    assert load_recipe(DEMO, [*seeing, "model.chart={}", "fit.modality_dropout=0"]).model.chart is not None
+
+
+def test_one_dataset_or_several() -> None:
+    assert load_recipe(DEMO, ["data=one"]).data == (Path("one"),)
+    assert load_recipe(DEMO, ["data=[one, two]", "eye=null"]).data == (Path("one"), Path("two"))
+    with pytest.raises(RecipeError, match="name one in data, or leave eye out"):
+        load_recipe(DEMO, ["data=[one, two]"])
+    with pytest.raises(RecipeError, match="at least 1 item"):
+        load_recipe(DEMO, ["data=[]"])
+
+
 def test_assignments_reach_into_the_tree() -> None:
     recipe = load_recipe(DEMO, ["fit.epochs=3", "model.connector.gate=softmax", "model.vision.layers=2", "eye=null"])
     assert recipe.fit.epochs == 3

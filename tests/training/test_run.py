@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 
 from voxmoe.errors import DatasetError, MissingPackageError, QuestionError, TrainingError, WeightsError
 from voxmoe.evaluation.evaluate import evaluate
-from voxmoe.model.mpllm import MpLLM
+from voxmoe.model.mpllm import MpLLM, MpLLMConfig
 from voxmoe.training.recipe import load_recipe
 from voxmoe.training.run import is_finished, train
 from voxmoe.training.trainer import last_checkpoint
+from voxmoe.vqa.dataset import SPLITS, open_dataset
 
 
 def test_a_run_leaves_its_record(tiny_model: Path, tiny_recipe: Path) -> None:
@@ -25,7 +26,8 @@ def test_a_run_leaves_its_record(tiny_model: Path, tiny_recipe: Path) -> None:
     assert len([line for line in lines if line["stage"] == "eye"]) == 2
     manifest = json.loads((tiny_model / "manifest.json").read_text())
     assert manifest["recipe"]["name"] == "tiny"
-    assert set(manifest["dataset"]) == {"train.parquet", "validation.parquet", "test.parquet"}
+    (dataset,) = manifest["datasets"]
+    assert set(dataset) == {"train.parquet", "validation.parquet", "test.parquet"}
     assert is_finished(load_recipe(tiny_recipe))
     assert not is_finished(load_recipe(tiny_recipe, ["fit.max_steps=7"]))
 
@@ -170,3 +172,39 @@ def test_images_that_are_gone_are_named(tiny_recipe: Path, dataset: Path, tmp_pa
 def test_no_dataset_is_named(tiny_recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="voxmoe build"):
         train(load_recipe(tiny_recipe, [f"data={tmp_path}"]))
+
+
+@pytest.fixture(scope="module")
+def other_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of another release, with other labels."""
+    from voxmoe.imaging.layouts import profile_named
+    from voxmoe.imaging.phantoms import write_cohort
+    from voxmoe.vqa.dataset import build_dataset
+    from voxmoe.vqa.protocol import PAPER_V2
+
+    cohort, folder = tmp_path_factory.mktemp("other-cohort"), tmp_path_factory.mktemp("other-dataset")
+    write_cohort(cohort, 3, profile_named("brats-2021"), seed=2, jobs=1, progress=None)
+    build_dataset(cohort, folder, PAPER_V2)
+    return folder
+
+
+def test_a_model_of_two_datasets_knows_the_labels_of_both(
+    tiny_recipe: Path, dataset: Path, other_dataset: Path, tmp_path: Path
+) -> None:
+    changes = [f"data=[{dataset}, {other_dataset}]", "eye=null", f"out={tmp_path / 'out'}"]
+    out = train(load_recipe(tiny_recipe, changes))
+    assert MpLLMConfig.from_pretrained(out).parsed.profiles == ("gli-2024", "brats-2021")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert len(manifest["datasets"]) == 2
+    for place in (dataset, other_dataset):
+        found = evaluate(out, place, split="all")
+        assert found["cross"] is None
+        assert found["questions"] == sum(len(open_dataset(place).rows(split)) for split in SPLITS)
+        majority, model = (found["methods"][name]["tasks"]["mean"]["value"] for name in ("majority class", "mpLLM"))
+        assert 0 < majority <= 100
+        assert 0 <= model <= 100
+
+
+def test_two_studies_of_one_name_are_refused(tiny_recipe: Path, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="has a study called"):
+        train(load_recipe(tiny_recipe, [f"data=[{dataset}, {dataset}]", "eye=null", f"out={tmp_path / 'out'}"]))

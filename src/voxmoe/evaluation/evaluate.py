@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.baselines import majority_class, majority_class_of_the_label, prior_guess, uniform_guess
 from voxmoe.evaluation.bootstrap import Resampling
-from voxmoe.evaluation.inference import EVERYTHING, Report, Said, Subset, features_of, hear, load, write
+from voxmoe.evaluation.inference import EVERYTHING, Report, Said, Subset, features_of, hear_each, load, write
 from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED, PRIOR, TEXT_ONLY, UNIFORM
 from voxmoe.evaluation.metrics import Scores, Truth, question_scores, truth_of
 from voxmoe.evaluation.predictions import Predictions, from_heads, from_texts, prediction_rows, write_predictions
@@ -29,7 +29,7 @@ from voxmoe.segmenting import Segmenter
 from voxmoe.settings import Settings
 from voxmoe.training.samples import Row
 from voxmoe.vocabulary import Modality, Task
-from voxmoe.vqa.dataset import Dataset, open_dataset
+from voxmoe.vqa.dataset import EVERY, Dataset, open_dataset
 
 _SYSTEMS = {
     "experts": "mpLLM",
@@ -64,18 +64,18 @@ def check_fits(model: MpLLM, dataset: Dataset, cross: bool) -> Record | None:
 
     Raises `DatasetError` unless that is what is wanted (`cross`).
     """
-    profile, asked = model.settings.profile, dataset.manifest["profiles"]
-    if profile is None or asked == [profile]:
+    profiles, asked = model.settings.profiles, dataset.manifest["profiles"]
+    if not profiles or set(asked) <= set(profiles):
         return None
     if not cross:
         raise DatasetError(
-            f"{dataset.root}: asks about the labels of {', '.join(asked)}, but the model was trained on {profile}; "
-            "evaluate it on a dataset of that profile, or say --cross"
+            f"{dataset.root}: asks about the labels of {', '.join(asked)}, but the model was trained on "
+            f"{', '.join(profiles)}; evaluate it on a dataset of such a profile, or say --cross"
         )
-    known = {label.name for label in profile_named(profile).labels}
+    known = {label.name for name in profiles for label in profile_named(name).labels}
     names = dict.fromkeys(label.name for name in asked for label in profile_named(name).labels)
     return {
-        "trained_on": profile,
+        "trained_on": list(profiles),
         "asked_about": asked,
         "labels_known": [name for name in names if name in known],
         "labels_new": [name for name in names if name not in known],
@@ -87,6 +87,9 @@ class _Bench:
     """The questions of a split, what is true of them, and the draws that all figures are made from."""
 
     dataset: Dataset
+    learnt: Sequence[Row]
+    """The questions from which guesses are learnt: those of the training split, or where every question of a dataset is
+    asked, these themselves, so that no guess can do better."""
     rows: Sequence[Row]
     truth: Truth
     resampling: Resampling
@@ -102,7 +105,7 @@ class _Bench:
         rows = [row for row, on in zip(self.rows, where.tolist(), strict=True) if on]
         truth = truth_of(rows)
         resampling = Resampling(truth.patients, self.resampling.seed, self.resampling.resamples)
-        return _Bench(self.dataset, rows, truth, resampling)
+        return _Bench(self.dataset, self.learnt, rows, truth, resampling)
 
 
 class _Ledger:
@@ -129,7 +132,7 @@ class _Ledger:
         return self.records[name]
 
     def add_baselines(self) -> None:
-        bench, training = self.bench, self.bench.dataset.rows("train")
+        bench, training = self.bench, self.bench.learnt
         self.add_guess(UNIFORM, uniform_guess(bench.truth))
         self.add_guess(PRIOR, prior_guess(training, bench.truth))
         self.add(MAJORITY, majority_class(training, len(bench.rows)), sees=False)
@@ -179,6 +182,7 @@ class EvaluationSettings(Settings):
     """What an evaluation does; recorded with its results."""
 
     split: str = "test"
+    """Or `EVERY`, for a dataset of which the model has learnt nothing."""
     text: bool = False
     """Whether every answer is also written and read."""
     modality_subsets: bool = False
@@ -219,14 +223,14 @@ def _enter(
         )
     dataset, rows = ledger.bench.dataset, ledger.bench.rows
     crossed = check_fits(model, dataset, settings.cross)
-    features = features_of(model, dataset, rows, report)
-    sees = features is not None
+    sees = model.settings.vision is not None
     many = settings.modality_subsets and sees
-    heard = hear(model, processor, rows, features, MODALITY_SUBSETS if many else (EVERYTHING,), report)
+    heard = hear_each(model, processor, dataset, rows, MODALITY_SUBSETS if many else (EVERYTHING,), report)
     ledger.add_heads(name, heard[-1], sees)  # all modalities come last
     subsets = ledger.by_subset(name, heard) if many else None
     if settings.text:
-        ledger.add_texts(name, write(model, processor, rows, features, report), sees)
+        texts = write(model, processor, rows, features_of(model, dataset, rows, report), report)
+        ledger.add_texts(name, texts, sees)
     overlap = _measure(ledger, model, settings.seed, report)
     return _Entry(name, model_record(where, model), crossed, subsets, overlap)
 
@@ -237,7 +241,7 @@ def _measure(ledger: _Ledger, model: MpLLM, seed: int, report: Report) -> Record
     if segmenter is None:
         return None
     dataset, rows = ledger.bench.dataset, ledger.bench.rows
-    outside = float(majority_class(dataset.rows("train"), 1).out_of_scope[0])
+    outside = float(majority_class(ledger.bench.learnt, 1).out_of_scope[0])
     predictions, overlap = segment_then_measure(segmenter, dataset, rows, outside, seed, report)
     ledger.add(MEASURED, predictions, sees=True)
     return overlap
@@ -263,7 +267,8 @@ def evaluate(
     if not rows:
         raise DatasetError(f"{data}: its split {chosen.split} is empty; build it from more patients")
     truth = truth_of(rows)
-    bench = _Bench(dataset, rows, truth, Resampling(truth.patients, chosen.seed))
+    learnt = rows if chosen.split == EVERY else dataset.rows("train")
+    bench = _Bench(dataset, learnt, rows, truth, Resampling(truth.patients, chosen.seed))
     ledger = _Ledger(bench)
     ledger.add_baselines()
     others = [] if text_only is None else [_enter(ledger, text_only, True, chosen, report)]

@@ -5,7 +5,7 @@ memory fails at once. Heads and text are passes of their own: the heads need no 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from voxmoe.errors import WeightsError
 from voxmoe.evaluation.predictions import Chances
+from voxmoe.imaging.study import StudyFiles
 from voxmoe.model.heads import SIZES, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
@@ -56,11 +57,22 @@ def load(place: Path | str) -> tuple[MpLLM, MpLLMProcessor]:
     return model, MpLLMProcessor.from_pretrained(place)
 
 
-def features_of(model: MpLLM, dataset: Dataset, rows: Sequence[Row], report: Report) -> Mapping[str, Features] | None:
-    """What the model's encoder sees of every study that the rows ask about, once; None for a text-only model."""
+def features_of(
+    model: MpLLM, dataset: Dataset, rows: Sequence[Row], report: Report, subset: Subset = EVERYTHING
+) -> Mapping[str, Features] | None:
+    """What the model's encoder sees of every study that the rows ask about, once; None for a text-only model.
+
+    Of a study only the modalities of the subset are read, unless it has none of them.
+    """
     if model.settings.vision is None:
         return None
-    return FeatureCache(model).of_all(study_files(dataset, rows), report)
+    files = study_files(dataset, rows)
+    return FeatureCache(model).of_all({name: _with_only(study, subset) for name, study in files.items()}, report)
+
+
+def _with_only(files: StudyFiles, subset: Subset) -> StudyFiles:
+    kept = {modality: image for modality, image in files.images.items() if modality in subset}
+    return replace(files, images=kept) if kept else files
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
@@ -109,6 +121,28 @@ def hear(
         done += len(places)
         report("answering", done, len(rows))
     return [collected.said() for collected in found]
+
+
+def hear_each(
+    model: MpLLM,
+    processor: MpLLMProcessor,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    subsets: Sequence[Subset],
+    report: Report = lambda stage, done, total: None,
+) -> list[Said]:
+    """What the heads say with the modalities of each subset.
+
+    What an encoder sees of one modality does not depend on the others, so that it is computed once. A chart shows what
+    was found in all of them together: it is made anew for each subset.
+    """
+    if model.settings.chart is None:
+        return hear(model, processor, rows, features_of(model, dataset, rows, report), subsets, report)
+    return [
+        said
+        for subset in subsets
+        for said in hear(model, processor, rows, features_of(model, dataset, rows, report, subset), (subset,), report)
+    ]
 
 
 class _Collected:

@@ -29,15 +29,15 @@ def versions() -> Record:
 
 
 def model_record(place: Path | str, model: MpLLM) -> Record:
-    """Which model it is: hashes of its files, its parts, and the hashes of the dataset that it was trained on."""
+    """Which model it is: hashes of its files, its parts, and the hashes of the datasets that it was trained on."""
     training = Path(place) / "manifest.json"
     return {
         "place": str(place),
         "sha256": {name: sha256(Path(cached_file(str(place), name))) for name in _MODEL_FILES},
-        "profile": model.settings.profile,
+        "profiles": list(model.settings.profiles),
         "connector": None if model.settings.vision is None else model.settings.connector.model_dump(mode="json"),
         "language": model.settings.language.model_dump(mode="json"),
-        "trained_on": json.loads(training.read_text()).get("dataset") if training.is_file() else None,
+        "trained_on": json.loads(training.read_text()).get("datasets") if training.is_file() else None,
     }
 
 

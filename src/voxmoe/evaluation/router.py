@@ -103,12 +103,14 @@ def study_router(place: Path | str, *, dataset: Path | str | None = None, split:
     without experts or without a profile.
     """
     model, processor = load(place)
-    if model.settings.profile is None:
+    if not model.settings.profiles:
         raise WeightsError(f"{place}: does not say which labels it was trained on, so there are no prompts about them")
-    prompts = [
-        Prompt(label, type_name(tasks), text)
-        for (label, tasks), text in template_prompts(profile_named(model.settings.profile)).items()
-    ]
+    texts = {  # labels that several profiles have are asked about once
+        text: Prompt(label, type_name(tasks), text)
+        for profile in model.settings.profiles
+        for (label, tasks), text in template_prompts(profile_named(profile)).items()
+    }
+    prompts = list(texts.values())
     weights = prompt_weights(model, processor, [prompt.text for prompt in prompts])
     matrix = correlation(weights)
     labels, types = [prompt.label for prompt in prompts], [prompt.type for prompt in prompts]

@@ -54,11 +54,11 @@ def headline(results: Record) -> list[str]:
     if cross := results["cross"]:
         new = ", ".join(cross["labels_new"]) or "none"
         lines.append(
-            f"across datasets: trained on {cross['trained_on']}, asked about {', '.join(cross['asked_about'])}; labels "
-            f"that it was not trained on: {new}"
+            f"across datasets: trained on {', '.join(cross['trained_on'])}, asked about "
+            f"{', '.join(cross['asked_about'])}; labels that it was not trained on: {new}"
         )
     trained_on = manifest["models"][results["method"]]["trained_on"]
-    if trained_on is not None and trained_on != manifest["dataset"]["sha256"]:
+    if trained_on is not None and manifest["dataset"]["sha256"] not in trained_on:
         lines.append(
             "the model was trained on another dataset or another build of this one: whether it has seen these patients "
             "is not known here (voxmoe audit)"

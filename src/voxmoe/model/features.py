@@ -1,7 +1,7 @@
 """What passes from the encoder to a connector, and from a connector to the language model.
 
 Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens, S vision
-token in the language model's sequence, O language-model width, N expert.
+token in the language model's sequence, O language-model width, N expert, C cells of a token in the chart.
 """
 
 from dataclasses import dataclass, fields
@@ -22,13 +22,14 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class VisionFeatures:
-    """What the encoder sees of a batch of studies: pooled tokens and CLS of every modality, which are present, and the
-    low-level tokens of an encoder with two streams."""
+    """What the encoder sees of a batch of studies: pooled tokens and CLS of every modality, which are present, the
+    low-level tokens of an encoder with two streams, and the chart of what a decoder finds in all of them together."""
 
     tokens: Float[Tensor, "B M T K"]
     cls: Float[Tensor, "B M K"]
     present: Bool[Tensor, "B M"]
     low: Float[Tensor, "B M U L"] | None = None
+    chart: Float[Tensor, "B T C"] | None = None
 
     @classmethod
     def spread(cls, seen: Encoded, present: Bool[Tensor, "B M"]) -> "VisionFeatures":

@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from voxmoe.errors import LabelError, WeightsError
 from voxmoe.imaging.parts import PART_KEYS, Part, part_labels
-from voxmoe.model.features import spread
+from voxmoe.model.features import Encoded, spread
 from voxmoe.model.pyramid import GROUP, PyramidEncoder, PyramidSettings, Residual
 from voxmoe.model.weights import Pretrained, digest, find_weights, load_module
 from voxmoe.vocabulary import Modality, Profile
@@ -97,14 +97,14 @@ def start_grounding(settings: GroundingSettings, vision: PyramidSettings) -> tup
     return grounding, settings.model_copy(update={"fingerprint": found})
 
 
-@torch.no_grad()
 def find_parts(
     encoder: PyramidEncoder, grounding: Grounding, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]
-) -> Float[Tensor, "B Q D H W"]:
-    """The probability that each voxel of the model's grid is none of the parts, or each."""
-    _, stages = encoder.see(images[present][:, None])
+) -> tuple[Encoded, Float[Tensor, "B Q D H W"]]:
+    """What the encoder sees of each volume, and the probability that each voxel of the model's grid is none of the
+    parts, or each."""
+    seen, stages = encoder.see(images[present][:, None])
     logits: Tensor = grounding(stages, present)
-    return logits.softmax(dim=1)
+    return seen, logits.softmax(dim=1)
 
 
 def grounding_loss(logits: Float[Tensor, "B Q D H W"], parts: Float[Tensor, "B P D H W"]) -> Float[Tensor, ""]:

@@ -5,12 +5,12 @@ right, so the question always ends at the same place: the heads read there, and 
 on.
 
 Shapes: B batch, M modality, D H W voxels of the model's grid, T vision token, K vision width, Q question token, A
-answer token, S = 1 + T + Q + A, O language-model width, V vocabulary.
+answer token, S = 1 + T + Q + A, O language-model width, V vocabulary, C cells of a token in the chart.
 """
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,23 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, cached_file
 
 from voxmoe.errors import WeightsError
+from voxmoe.model.chart import ChartReader, ChartSettings, chart_of
 from voxmoe.model.concatenation import Med3DVLMSettings
 from voxmoe.model.connector import ConnectorSettings, make_connector, two_streams
 from voxmoe.model.encoder import EncoderSettings, make_encoder, start_encoder
-from voxmoe.model.experts import ExpertConnector, ExpertSettings
-from voxmoe.model.features import VisionFeatures
-from voxmoe.model.grounding import Grounding, GroundingSettings, start_grounding
+from voxmoe.model.experts import ExpertConnector, ExpertSettings, SingleSettings
+from voxmoe.model.features import Fused, VisionFeatures
+from voxmoe.model.grounding import Grounding, GroundingSettings, find_parts, start_grounding
 from voxmoe.model.heads import LossWeights, TaskHeads, head_losses
 from voxmoe.model.language import LanguageSettings, add_lora, load_language_model
-from voxmoe.model.pyramid import PyramidSettings
+from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
 from voxmoe.model.vision import VisionSettings
 from voxmoe.model.weights import check_fit
 from voxmoe.settings import Settings
 from voxmoe.vocabulary import Modality
+
+_STUDY = ("images", "tokens", "cls", "low", "chart", "present")
+"""The arguments that a study is given as."""
 
 
 class ModelSettings(Settings):
@@ -45,11 +49,13 @@ class ModelSettings(Settings):
     vision: EncoderSettings | None = VisionSettings()
     grounding: GroundingSettings | None = None
     """The decoder that tells where the lesions are, for a pyramid that was trained with it."""
+    chart: ChartSettings | None = None
+    """Lets the language model read what the decoder finds, beside the fused tokens."""
     connector: ConnectorSettings = ExpertSettings()
     language: LanguageSettings = LanguageSettings()
     loss: LossWeights = LossWeights()
-    profile: str | None = None
-    """The profile whose labels the model was trained on."""
+    profiles: tuple[str, ...] = ()
+    """The profiles whose labels the model was trained on, the one that it is mostly meant for first."""
 
     @model_validator(mode="after")
     def _fitting(self) -> "ModelSettings":
@@ -57,6 +63,13 @@ class ModelSettings(Settings):
             two_streams(self.vision)
         if self.grounding is not None and not isinstance(self.vision, PyramidSettings):
             raise ValueError("grounding reads the stages of a pyramid: set vision.kind to pyramid")
+        if self.chart is not None and self.grounding is None:
+            raise ValueError("chart shows what the decoder finds: set grounding, or leave chart out")
+        if self.chart is not None and not isinstance(self.connector, ExpertSettings | SingleSettings):
+            raise ValueError(
+                f"chart is added to one token a place, which the connector {self.connector.kind} does not give: set "
+                "connector.kind to experts or single, or leave chart out"
+            )
         return self
 
 
@@ -120,6 +133,8 @@ class MpLLM(PreTrainedModel):
         self.heads = TaskHeads(width)
         if vision is not None:
             self.connector = make_connector(settings.connector, len(Modality), vision, width)
+            if settings.chart is not None:
+                self.chart = ChartReader(settings.chart, vision.tokens, width)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -128,8 +143,13 @@ class MpLLM(PreTrainedModel):
     # ------------------------------------------------------------------ vision
 
     def encode_images(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> VisionFeatures:
-        """Encode the modalities that are present, each by itself; the others' tokens stay zero."""
-        return VisionFeatures.spread(self.vision(images[present][:, None]), present)
+        """Encode the modalities that are present, each by itself; the others' tokens stay zero. With a chart, find in
+        all of them together what it shows."""
+        if self.settings.chart is None:
+            return VisionFeatures.spread(self.vision(images[present][:, None]), present)
+        assert isinstance(self.vision, PyramidEncoder)
+        seen, parts = find_parts(self.vision, self.grounding, images, present)
+        return replace(VisionFeatures.spread(seen, present), chart=chart_of(parts))
 
     @torch.no_grad()
     def look(self, features: VisionFeatures) -> dict[str, Tensor]:
@@ -138,7 +158,8 @@ class MpLLM(PreTrainedModel):
         That is what each expert makes of them, where it does not depend on the question, else their features.
         """
         if isinstance(self.connector, ExpertConnector) and self.connector.projects_ahead:
-            return {"projected": self.connector.project(features)}
+            projected = {"projected": self.connector.project(features)}
+            return projected if features.chart is None else {**projected, "chart": features.chart}
         return features.inputs()
 
     def expert_weights(
@@ -167,7 +188,7 @@ class MpLLM(PreTrainedModel):
             self.connector.calibrate(torch.cat(prompts).float())
         ends = []
         for batch in batches:
-            features = self._features(*(batch.get(name) for name in ("images", "tokens", "cls", "low", "present")))
+            features = self._features(*map(batch.get, _STUDY))
             embeds, mask, _ = self._prompt(batch["question_ids"], batch["question_mask"], features)
             ends.append(self._decode(embeds, mask)[:, -1])
         self.heads.standardise.measure(torch.cat(ends).float())
@@ -202,6 +223,7 @@ class MpLLM(PreTrainedModel):
         question_mask: Int[Tensor, "B Q"],
         features: VisionFeatures | None,
         projected: Float[Tensor, "B N T O"] | None = None,
+        chart: Float[Tensor, "B T C"] | None = None,
     ) -> tuple[Float[Tensor, "B P O"], Int[Tensor, "B P"], Float[Tensor, "B N"] | None]:
         """BOS, vision tokens and question as embeddings with their mask, and the experts' weights."""
         bos = self._start(question_ids)
@@ -217,9 +239,17 @@ class MpLLM(PreTrainedModel):
             raise ValueError(
                 "the model sees images: give `images`, `present`, or `tokens`, `cls`, `present`, or what `look` gives"
             )
+        if self.settings.chart is not None:
+            fused = self._with_chart(fused, chart if features is None else features.chart)
         embeds = torch.cat([start, fused.tokens, question], dim=1)
         mask = torch.cat([torch.ones_like(bos), fused.mask.to(question_mask.dtype), question_mask], dim=1)
         return embeds, mask, fused.weights
+
+    def _with_chart(self, fused: Fused, chart: Float[Tensor, "B T C"] | None) -> Fused:
+        if chart is None:
+            raise ValueError("the model reads a chart: give `chart` with what else was computed before")
+        read: Fused = self.chart(chart.to(fused.tokens.dtype), fused)
+        return read
 
     def _features(
         self,
@@ -227,12 +257,13 @@ class MpLLM(PreTrainedModel):
         tokens: Tensor | None,
         cls: Tensor | None,
         low: Tensor | None,
+        chart: Tensor | None,
         present: Tensor | None,
     ) -> VisionFeatures | None:
         if self.settings.vision is None or present is None:
             return None
         if tokens is not None and cls is not None:
-            return VisionFeatures(tokens, cls, present, low)
+            return VisionFeatures(tokens, cls, present, low, chart)
         return self.encode_images(images, present) if images is not None else None
 
     def forward(
@@ -243,6 +274,7 @@ class MpLLM(PreTrainedModel):
         tokens: Float[Tensor, "B M T K"] | None = None,
         cls: Float[Tensor, "B M K"] | None = None,
         low: Float[Tensor, "B M U L"] | None = None,
+        chart: Float[Tensor, "B T C"] | None = None,
         present: Bool[Tensor, "B M"] | None = None,
         projected: Float[Tensor, "B N T O"] | None = None,
         answer_ids: Int[Tensor, "B A"] | None = None,
@@ -255,14 +287,15 @@ class MpLLM(PreTrainedModel):
         answer's logits, which are then computed only for tokens that are not padding. `target_weights` multiply the
         terms of the heads' losses.
 
-        The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`, and `low` from
-        an encoder with two streams), in both cases with the modalities that are `present`, or as what `look` gives.
+        The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`, `low` from an
+        encoder with two streams, and `chart` for a model that reads one), in both cases with the modalities that are
+        `present`, or as what `look` gives.
         Without an answer, `logits` holds those of its first token alone.
         """
         if targets is not None and self.settings.loss.text == 0:
             answer_ids = answer_mask = None  # nothing is learnt from it
-        features = self._features(images, tokens, cls, low, present)
-        embeds, mask, weights = self._prompt(question_ids, question_mask, features, projected)
+        features = self._features(images, tokens, cls, low, chart, present)
+        embeds, mask, weights = self._prompt(question_ids, question_mask, features, projected, chart)
         end = embeds.shape[1] - 1
         if answer_ids is not None and answer_mask is not None:
             embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
@@ -303,6 +336,7 @@ class MpLLM(PreTrainedModel):
         tokens: Float[Tensor, "B M T K"] | None = None,
         cls: Float[Tensor, "B M K"] | None = None,
         low: Float[Tensor, "B M U L"] | None = None,
+        chart: Float[Tensor, "B T C"] | None = None,
         present: Bool[Tensor, "B M"] | None = None,
         projected: Float[Tensor, "B N T O"] | None = None,
         **kwargs: Any,
@@ -312,8 +346,8 @@ class MpLLM(PreTrainedModel):
         An answer ends at the token that closes the question, as in training, or where the language model ends by
         itself.
         """
-        features = self._features(images, tokens, cls, low, present)
-        embeds, mask, _ = self._prompt(question_ids, question_mask, features, projected)
+        features = self._features(images, tokens, cls, low, chart, present)
+        embeds, mask, _ = self._prompt(question_ids, question_mask, features, projected, chart)
         kwargs.setdefault("do_sample", False)
         kwargs.setdefault("max_new_tokens", 128)
         closing = int(question_ids[0, -1])

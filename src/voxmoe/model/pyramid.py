@@ -23,7 +23,7 @@ from voxmoe.model.features import Encoded
 from voxmoe.model.vision import Block, Triple
 from voxmoe.model.weights import Pretrained
 
-_STEP = 16
+STEP = 16
 """Voxels of a token along each axis."""
 _PATCH = 4
 """Voxels of a patch along each axis."""
@@ -44,8 +44,8 @@ class PyramidSettings(Pretrained):
 
     @model_validator(mode="after")
     def _divisible(self) -> "PyramidSettings":
-        if any(size % _STEP for size in self.grid):
-            raise ValueError(f"grid {self.grid} is not a multiple of {_STEP}")
+        if any(size % STEP for size in self.grid):
+            raise ValueError(f"grid {self.grid} is not a multiple of {STEP}")
         if any(width % GROUP for width in self.channels):
             raise ValueError(f"channels {self.channels} are not multiples of {GROUP}")
         if self.hidden % self.heads:
@@ -64,7 +64,7 @@ class PyramidSettings(Pretrained):
     @property
     def cells(self) -> Triple:
         """The grid of the tokens."""
-        return self._cells_of(_STEP)
+        return self._cells_of(STEP)
 
     @property
     def tokens(self) -> int:

@@ -8,6 +8,7 @@ the answers, which come from the mask, stay true:
 - A small rotation, and a box that is drawn a little wider on each side: the lesion moves with the brain, and nothing
   leaves the grid, because the box is that of the turned brain and only ever grows.
 - Intensities, of each modality by itself: answers are about geometry.
+- Modalities left out: the answers are those of the whole study.
 
 What would change an answer is left out: scaling the lesion or the brain, elastic warps (volume, shape), cropping
 (volume, spread), and turning upside down or back to front (no brain looks so).
@@ -46,6 +47,8 @@ class AugmentSettings(Settings):
     affine: AffineSettings | None = AffineSettings()
     intensity: float = Field(default=0.1, ge=0, le=0.5)
     """Logarithm, at most, of the factor and the exponent that each modality's intensities are changed by."""
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Chance of each modality to be left out of a view; where none would stay, all do."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class View:
     """Millimetres at the lower and the upper end of depth, height and width."""
     factors: tuple[float, ...]
     exponents: tuple[float, ...]
+    left_out: tuple[bool, ...]
+    """Of each modality, in the vocabulary's order."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,6 +88,7 @@ def _draw(settings: AugmentSettings, generator: np.random.Generator) -> View:
         (tuple(lower), tuple(upper)),
         tuple(factors),
         tuple(exponents),
+        tuple((generator.random(len(Modality)) < settings.modality_dropout).tolist()),
     )
 
 
@@ -113,12 +119,14 @@ def apply_view(gridded: GriddedStudy, cell_mm: tuple[float, float, float], view:
         return gridded
     matrix, offset = _sampling(gridded.images, cell_mm, view)
     images = np.zeros_like(gridded.images)
-    for index in np.flatnonzero(gridded.present):
+    kept = gridded.present & ~np.array(view.left_out)
+    present = kept if kept.any() else gridded.present
+    for index in np.flatnonzero(present):
         moved = affine_transform(gridded.images[index], matrix, offset, order=1, mode="grid-constant")
         images[index] = _recoloured(moved, view.factors[index], view.exponents[index])
     if view.flip:
         images = images[..., ::-1].copy()
-    return GriddedStudy(images, gridded.present, gridded.box)
+    return GriddedStudy(images, present, gridded.box)
 
 
 def _recoloured(image: Float32[np.ndarray, "D H W"], factor: float, exponent: float) -> Float32[np.ndarray, "D H W"]:

@@ -38,10 +38,10 @@ def _check_profile(dataset: Dataset, recipe: Recipe, rows: list[Row]) -> None:
     profiles = dataset.manifest["profiles"]
     if len(profiles) != 1:
         raise DatasetError(f"{dataset.root}: mixes the profiles {', '.join(profiles)}; build one dataset for each")
-    if recipe.model.profile not in (None, profiles[0]):
+    if recipe.model.profiles and profiles[0] not in recipe.model.profiles:
         raise DatasetError(
-            f"{dataset.root}: asks about the labels of {profiles[0]}, but the recipe's model.profile is "
-            f"{recipe.model.profile}; leave model.profile out, or name a dataset of that profile"
+            f"{dataset.root}: asks about the labels of {profiles[0]}, but the recipe's model.profiles are "
+            f"{', '.join(recipe.model.profiles)}; leave model.profiles out, or name datasets of these"
         )
     try:
         known = {label.key for label in profile_named(profiles[0]).labels}

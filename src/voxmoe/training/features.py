@@ -1,9 +1,11 @@
 """What the frozen encoder sees of each study: computed once, kept on disk, read batch by batch.
 
 The key of an entry is what decides it: the voxels of each modality, the view, the grid and the other settings of the
-encoder, its weights, and the code that brings voxels to the grid and through the encoder.
+encoder, its weights, and the code that brings voxels to the grid and through the encoder; with a chart the same of the
+decoder.
 
-Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens.
+Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens, C cells of a
+token in the chart.
 """
 
 import hashlib
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from voxmoe.imaging.grid import GriddedStudy, to_grid
 from voxmoe.imaging.study import Study, StudyFiles, load_study
+from voxmoe.model.chart import chart_of
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.augment import AugmentSettings, View, apply_view, draw_views
 from voxmoe.training.cache import FEATURES, code_digest, key_of, place
@@ -26,7 +29,8 @@ from voxmoe.training.studies import ahead, cell_mm
 from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 
 Features = dict[str, Tensor]
-"""Of one study: tokens [M, T, K], cls [M, K], present [M], and low [M, U, L] from an encoder with two streams."""
+"""Of one study: tokens [M, T, K], cls [M, K], present [M], low [M, U, L] from an encoder with two streams, and chart
+[T, C] for a model that reads one."""
 Precision = Literal["float32", "float16", "bfloat16"]
 PRECISION: Precision = "float16"
 """Half of the disk; what is rounded comes out of a norm, so that 11 bits keep it to 0.05 %."""
@@ -78,11 +82,19 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _code(encoder: nn.Module) -> str:
-    """A hash of what of our code decides what the encoder sees."""
-    parts = {type(part).__module__ for part in encoder.modules()}
+def _code(eye: nn.Module) -> str:
+    """A hash of what of our code decides what is seen."""
+    parts = {type(part).__module__ for part in eye.modules()}
     ours = {name for name in parts if name.startswith("voxmoe.")}
-    return code_digest([to_grid.__module__, apply_view.__module__, *ours])
+    return code_digest([to_grid.__module__, apply_view.__module__, chart_of.__module__, *ours])
+
+
+def _eye_of(model: MpLLM) -> nn.Module:
+    """What of a model decides its features: the encoder, and with a chart the decoder, too."""
+    if model.settings.chart is None:
+        eye: nn.Module = model.vision
+        return eye
+    return nn.ModuleList([model.vision, model.grounding])
 
 
 class FeatureCache:
@@ -96,7 +108,8 @@ class FeatureCache:
         self.dtype: torch.dtype = getattr(torch, precision)
         # Which file the weights came from does not matter, they are in the key themselves.
         settings = vision.model_dump(mode="json", exclude={"weights", "fingerprint"})
-        weights, code = weights_digest(model.vision), _code(model.vision)
+        eye = _eye_of(model)
+        weights, code = weights_digest(eye), _code(eye)
         self.encoder = key_of(settings=settings, weights=weights, code=code, precision=precision)
 
     def path(self, digests: Digests, view: View | None = None) -> Path:

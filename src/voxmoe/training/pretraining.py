@@ -84,10 +84,11 @@ def _resume(place: Path, trainer: Trainer, recipe: EyeRecipe) -> list[float]:
 @torch.no_grad()
 def _dice(model: GroundedSight, samples: list[Sample], report: Report) -> dict[str, float]:
     """Mean Dice over studies of any lesion and of each part, on the model's grid, where truth or guess has any."""
-    found: dict[str, list[float]] = {name: [] for name in ("lesion", *(part.name.lower() for part in Part))}
+    dice: dict[str, list[float]] = {name: [] for name in ("lesion", *(part.name.lower() for part in Part))}
     for done, sample in enumerate(samples):
         report("measuring the eye", done, len(samples))
-        guess = find_parts(model.encoder, model.grounding, sample.images[None], sample.present[None])[0].argmax(dim=0)
+        _, found = find_parts(model.encoder, model.grounding, sample.images[None], sample.present[None])
+        guess = found[0].argmax(dim=0)
         parts = sample.fractions
         truth = torch.cat([1 - parts.sum(dim=0, keepdim=True), parts]).argmax(dim=0)
         pairs = {"lesion": (guess > 0, truth > 0)}
@@ -95,8 +96,8 @@ def _dice(model: GroundedSight, samples: list[Sample], report: Report) -> dict[s
         for name, (ours, theirs) in pairs.items():
             total = int(ours.sum() + theirs.sum())
             if total:
-                found[name].append(2 * int((ours & theirs).sum()) / total)
-    return {name: round(float(np.mean(values)), 4) for name, values in found.items() if values}
+                dice[name].append(2 * int((ours & theirs).sum()) / total)
+    return {name: round(float(np.mean(values)), 4) for name, values in dice.items() if values}
 
 
 def pretrain(recipe: EyeRecipe, report: Report = lambda stage, done, total: None) -> Path:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from voxmoe.errors import LabelError, RecipeError
 from voxmoe.imaging.layouts import profile_named
@@ -72,12 +72,17 @@ class FitSettings(_Multiplying):
     """Where the log goes beside training.jsonl; `pip install "voxmoe[track]"` brings both."""
 
 
+def _several(places: Any) -> Any:
+    """One place, or several."""
+    return (places,) if isinstance(places, str | Path) else places
+
+
 class Recipe(Settings):
     """A whole run: data, model, what is trained and how, and where the result goes."""
 
     name: str
-    data: Path
-    """A dataset that `voxmoe build` wrote."""
+    data: Annotated[tuple[Path, ...], BeforeValidator(_several), Field(min_length=1)]
+    """A dataset that `voxmoe build` wrote, or several, each of a profile of its own or of the same."""
     out: Path
     """The folder that the model and its record are written to."""
     seed: int = 0
@@ -91,6 +96,21 @@ class Recipe(Settings):
     features: Precision = PRECISION
     """How what the encoder sees is kept on disk."""
     fit: FitSettings = FitSettings()
+
+    @model_validator(mode="after")
+    def _one_set_of_masks(self) -> "Recipe":
+        if self.eye is not None and len(self.data) > 1:
+            raise ValueError("eye learns the labels of one dataset's masks; name one in data, or leave eye out")
+        return self
+
+    @model_validator(mode="after")
+    def _drawn_before(self) -> "Recipe":
+        if self.model.chart is not None and self.fit.modality_dropout:
+            raise ValueError(
+                "the chart shows what is found in all modalities together, so that which are left out is drawn before "
+                "it is made: set augment.modality_dropout instead of fit.modality_dropout"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fitting(self) -> "Recipe":

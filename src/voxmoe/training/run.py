@@ -11,7 +11,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -24,6 +24,7 @@ from accelerate.utils import send_to_device
 from transformers import set_seed
 
 from voxmoe import __version__
+from voxmoe.errors import DatasetError
 from voxmoe.files import home, sha256, write_bytes, write_json
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.model.encoder import make_encoder
@@ -61,9 +62,10 @@ Report = Callable[[str, int, int], None]
 
 
 def _terms(recipe: Recipe) -> dict[str, Any]:
-    """What a run is known again by: its recipe, the bytes of its dataset, and the weights that it starts from."""
-    files = sorted((recipe.data / "data").glob("*.parquet"))
-    terms = {"recipe": recipe.model_dump(mode="json"), "dataset": {file.name: sha256(file) for file in files}}
+    """What a run is known again by: its recipe, the bytes of its datasets, and the weights that it starts from."""
+    files = [sorted((data / "data").glob("*.parquet")) for data in recipe.data]
+    datasets = [{file.name: sha256(file) for file in found} for found in files]
+    terms = {"recipe": recipe.model_dump(mode="json"), "datasets": datasets}
     return terms | ({"start": sha256(Path(weights_file(recipe.start)))} if recipe.start is not None else {})
 
 
@@ -87,7 +89,7 @@ class _Run:
     """What all stages of a run need."""
 
     recipe: Recipe
-    dataset: Dataset
+    datasets: Sequence[Dataset]
     rows: list[Row]
     files: dict[str, StudyFiles]
     """Of the studies; none for the text-only baseline."""
@@ -113,7 +115,8 @@ def _begin(run: _Run) -> None:
 
 def _make_model(run: _Run) -> tuple[MpLLM, MpLLMProcessor]:
     run.report("loading the language model", 0, 1)
-    settings = run.recipe.model.model_copy(update={"profile": run.dataset.manifest["profiles"][0]})
+    profiles = dict.fromkeys(name for dataset in run.datasets for name in dataset.manifest["profiles"])
+    settings = run.recipe.model.model_copy(update={"profiles": tuple(profiles)})
     model = MpLLM(MpLLMConfig.of(settings))
     if run.recipe.start is not None:
         lacks = model.start_from(run.recipe.start)
@@ -139,9 +142,9 @@ def _pretrain(model: MpLLM, run: _Run, eye: EyeSettings) -> list[float]:
             torch.manual_seed(run.recipe.seed)
             model.vision.load_state_dict(make_encoder(model.vision.settings).state_dict())
     decided = {"start": weights_digest(model.vision), "eye": eye.model_dump(), "seed": run.recipe.seed}
-    kept = place(EYES, key_of(dataset=_terms(run.recipe)["dataset"], **decided), ".safetensors")
+    kept = place(EYES, key_of(datasets=_terms(run.recipe)["datasets"], **decided), ".safetensors")
     if run.processes.first and not is_intact(kept):
-        samples = samples_of(run.files, model.vision.settings, run.dataset.label_values, run.report)
+        samples = samples_of(run.files, model.vision.settings, run.datasets[0].label_values, run.report)
         losses = train_eye(
             model.vision,
             samples,
@@ -244,6 +247,23 @@ def _save(trainer: FitTrainer, model: MpLLM, processor: MpLLMProcessor, run: _Ru
     rmtree(run.checkpoints)
 
 
+def _gather(datasets: Sequence[Dataset], recipe: Recipe) -> tuple[list[Row], dict[str, StudyFiles]]:
+    """The questions of all datasets, and the files of the studies that they ask about."""
+    rows: list[Row] = []
+    files: dict[str, StudyFiles] = {}
+    for dataset in datasets:
+        own = training_rows(dataset, recipe)
+        found = study_files(dataset, own, with_masks=recipe.eye is not None)
+        if twice := sorted(files.keys() & found.keys()):
+            raise DatasetError(
+                f"{dataset.root}: has a study called {twice[0]}, and so has another of the recipe's datasets; studies "
+                "are told apart by their names, so give one another name and build its dataset again"
+            )
+        rows += own
+        files |= found
+    return rows, files if recipe.model.vision else {}
+
+
 def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> Path:
     """Run a recipe and return the folder of the finished model.
 
@@ -254,10 +274,9 @@ def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> P
     processes = Processes()
     check_reporters(recipe.fit)
     shared_accumulation(recipe.fit, processes)
-    dataset = open_dataset(recipe.data)
-    rows = training_rows(dataset, recipe)
-    files = study_files(dataset, rows, with_masks=recipe.eye is not None) if recipe.model.vision else {}
-    run = _Run(recipe, dataset, rows, files, processes, report if processes.first else lambda *_: None)
+    datasets = [open_dataset(place) for place in recipe.data]
+    rows, files = _gather(datasets, recipe)
+    run = _Run(recipe, datasets, rows, files, processes, report if processes.first else lambda *_: None)
     _begin(run)
     set_seed(recipe.seed)
     model, processor = _make_model(run)

@@ -36,6 +36,8 @@ from voxmoe.vqa.wordings.file import open_wordings
 from voxmoe.vqa.workers import results
 
 SPLITS = ("train", "validation", "test")
+EVERY = "all"
+"""In the place of a split: the rows of all of them, of a dataset that nothing is trained on."""
 HELD_OUT = 0.1
 """Share of patients in each of validation and test."""
 
@@ -264,9 +266,11 @@ class Dataset:
     manifest: dict[str, Any]
 
     def rows(self, split: str) -> list[dict[str, Any]]:
-        """The rows of a split; none if it is empty."""
+        """The rows of a split (of every one, by `EVERY`); none if it is empty."""
+        if split == EVERY:
+            return [row for each in SPLITS for row in self.rows(each)]
         if split not in SPLITS:
-            raise DatasetError(f"no split is called {split!r}; there are {', '.join(SPLITS)}")
+            raise DatasetError(f"no split is called {split!r}; there are {', '.join(SPLITS)}, and {EVERY} for all rows")
         if not self.manifest["questions"][split]:
             return []
         rows: list[dict[str, Any]] = pq.read_table(self.root / "data" / f"{split}.parquet").to_pylist()
