@@ -353,7 +353,7 @@ def evaluate(
     text_only: Annotated[
         Path | None, typer.Option("--text-only", help="A model trained by the same recipe with model.vision=null.")
     ] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, validation, test, or all of a dataset that nothing was trained on.")] = "test",
     text: Annotated[bool, typer.Option("--text", help="Also write every answer and read it.")] = False,
     modality_subsets: Annotated[
         bool, typer.Option("--modality-subsets", help="Also with each of the 15 subsets of the modalities.")
