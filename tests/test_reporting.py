@@ -92,3 +92,5 @@ def test_a_model_reports_every_label_of_its_profile(tiny_model: Path) -> None:
 def test_a_profile_that_the_model_does_not_know_is_not_reported(tiny_model: Path) -> None:
     answerer = Answerer.from_pretrained(tiny_model)
     assert profile_to_report(answerer, profile_named("brats-2021")) == profile_to_report(answerer, None) == GLI
+    same_names = profile_named("met-2024")
+    assert profile_to_report(answerer, same_names) == same_names

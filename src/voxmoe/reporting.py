@@ -179,14 +179,16 @@ def _answered_label(label: Label, answer: Answer) -> ReportedLabel:
 
 
 def profile_to_report(answerer: Answerer, wanted: Profile | None) -> Profile:
-    """The profile that is wanted if the model was trained on it, else the first that it was trained on.
+    """The profile that is wanted if the model knows the names of all its labels, else the first that it was trained
+    on.
 
     Raises `WeightsError` if the model does not say which labels it was trained on.
     """
-    known = answerer.model.settings.profiles
-    if not known:
+    profiles = [profile_named(name) for name in answerer.model.settings.profiles]
+    if not profiles:
         raise WeightsError(f"{answerer.name}: does not say which labels it was trained on, so none can be reported")
-    return wanted if wanted is not None and wanted.name in known else profile_named(known[0])
+    known = {label.name for profile in profiles for label in profile.labels}
+    return wanted if wanted is not None and known >= {label.name for label in wanted.labels} else profiles[0]
 
 
 def report_by_model(answerer: Answerer, study: Study, profile: Profile | None = None) -> Report:
