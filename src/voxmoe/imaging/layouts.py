@@ -83,9 +83,11 @@ def _study_files(group: _Group, profile: Profile | None) -> StudyFiles:
     return StudyFiles(group.id, patient_of(group.id), dict(group.images), mask, profile)
 
 
-def _studies_in(folder: Path, subfolders: list[str], names: list[str], chosen: Profile | None) -> list[StudyFiles]:
-    """The studies of one folder. Where it is a dataset of a layout of its own, `subfolders` is emptied: they are part
-    of it."""
+def _studies_in(
+    folder: Path, subfolders: list[str], names: list[str], chosen: Profile | None, masks_alone: bool = False
+) -> list[StudyFiles]:
+    """The studies of one folder, on demand with masks that have no images. Where it is a dataset of a layout of its
+    own, `subfolders` is emptied: they are part of it."""
     found = None
     if not decathlon.MASKS_OF.keys().isdisjoint(subfolders):
         found = decathlon.studies_of(folder, chosen)
@@ -94,10 +96,11 @@ def _studies_in(folder: Path, subfolders: list[str], names: list[str], chosen: P
     if found is not None:
         subfolders.clear()
         return found
-    return [_study_files(group, chosen) for group in _groups_of(folder, names) if group.images]
+    groups = _groups_of(folder, names)
+    return [_study_files(group, chosen) for group in groups if group.images or (masks_alone and group.masks)]
 
 
-def _walk(root: Path, chosen: Profile | None) -> Iterator[StudyFiles]:
+def _walk(root: Path, chosen: Profile | None, masks_alone: bool = False) -> Iterator[StudyFiles]:
     """The studies of every folder at or below `root`, through links but each real folder once; hidden ones left out."""
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
@@ -107,7 +110,7 @@ def _walk(root: Path, chosen: Profile | None) -> Iterator[StudyFiles]:
             continue
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from _studies_in(Path(folder), subfolders, names, chosen)
+        yield from _studies_in(Path(folder), subfolders, names, chosen, masks_alone)
 
 
 def _part_of_bids(root: Path, chosen: Profile | None) -> list[StudyFiles]:
@@ -116,6 +119,11 @@ def _part_of_bids(root: Path, chosen: Profile | None) -> list[StudyFiles]:
     dataset = bids.dataset_around(root)
     studies = bids.studies_of(dataset, chosen) if dataset else []
     return [study for study in studies if any(root in file_of(place).parents for place in study.images.values())]
+
+
+def _check_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise StudyError(f"{root}: " + ("is a file, not a folder" if root.exists() else "no such folder"))
 
 
 def _chosen(profile: str | None) -> Profile | None:
@@ -132,8 +140,7 @@ def find_studies(root: Path | str, profile: str | None = None) -> list[StudyFile
     no study in it, or two studies of one name.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise StudyError(f"{root}: " + ("is a file, not a folder" if root.exists() else "no such folder"))
+    _check_folder(root)
     chosen = _chosen(profile)
     found: dict[str, list[StudyFiles]] = defaultdict(list)
     for study in _part_of_bids(root, chosen) or _walk(root, chosen):
@@ -149,6 +156,24 @@ def find_studies(root: Path | str, profile: str | None = None) -> list[StudyFile
             places = " and ".join(str(file_of(next(iter(study.images.values()))).parent) for study in studies[:2])
             raise StudyError(f"{root}: study {study_id} lies in {places}; keep one of them")
     return [found[study_id][0] for study_id in sorted(found)]
+
+
+def find_masks(root: Path | str, profile: str | None = None) -> list[StudyFiles]:
+    """All masks at or below `root`, those of studies and those that lie there alone, sorted by path.
+
+    `profile` counts as in `find_studies`. Raises `StudyError` if there is no such folder or no mask in it.
+    """
+    root = Path(root)
+    _check_folder(root)
+    chosen = _chosen(profile)
+    studies = _part_of_bids(root, chosen) or _walk(root, chosen, masks_alone=True)
+    found = {files.mask: files for files in studies if files.mask is not None}
+    if not found:
+        raise StudyError(
+            f"{root}: no mask found; a mask is ID-seg.nii.gz (or _seg, _gtv), beside the images of its study or alone, "
+            "or lies where the Decathlon's Task01, nnU-Net or BIDS have it"
+        )
+    return [found[mask] for mask in sorted(found)]
 
 
 def _named_study(path: Path, profile: str | None) -> StudyFiles:

@@ -1,4 +1,4 @@
-"""What a lesion is made of, and the label each part carries in each release."""
+"""What a lesion is made of, the label each part carries in each release, and the part that each label shows."""
 
 from enum import IntEnum
 from types import MappingProxyType
@@ -37,4 +37,18 @@ def part_labels(profile: Profile) -> UInt8[np.ndarray, " P"]:
     table = np.zeros(len(Part) + 1, dtype=np.uint8)
     for part, keys in PART_KEYS.items():
         table[part] = next((values[key] for key in keys if key in values), 0)
+    return table
+
+
+def label_parts(profile: Profile) -> UInt8[np.ndarray, "256"]:
+    """The part that each label value shows, 0 where it shows none that is known here.
+
+    What several parts can carry is taken for one of them: non-enhancing tumour for core rather than cyst, and what is
+    only known to be tumour for rim, since the meningiomas that are labelled so enhance.
+    """
+    order = (Part.CYST, Part.CORE, Part.RIM, Part.HALO, Part.CAVITY)  # the later one is meant
+    part_of = {key: part for part in order for key in PART_KEYS[part]}
+    table = np.zeros(256, dtype=np.uint8)
+    for value, label in profile.by_value.items():
+        table[value] = part_of.get(label.key, 0)
     return table

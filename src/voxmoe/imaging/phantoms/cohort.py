@@ -13,6 +13,7 @@ from voxmoe import __version__
 from voxmoe.files import write_bytes, write_json
 from voxmoe.imaging.namings import naming_for
 from voxmoe.imaging.phantoms.descriptions import descriptions
+from voxmoe.imaging.phantoms.masks import Masks
 from voxmoe.imaging.phantoms.parameters import draw_parameters
 from voxmoe.imaging.phantoms.phantom import draw_phantom
 from voxmoe.imaging.places import file_of
@@ -28,29 +29,31 @@ def _images(out: Path, study: str, profile: Profile) -> dict[Path, list[Modality
     return files
 
 
-def _written_truth(file: Path, files: list[Path], profile: Profile, seed: int, index: int) -> Any | None:
+def _written_truth(
+    file: Path, files: list[Path], profile: Profile, seed: int, index: int, masks: Masks | None
+) -> Any | None:
     """The truth of a study that is already there, complete and with the same parameters."""
     try:
         truth = json.loads(file.read_text())
-        same = truth["parameters"] == draw_parameters(profile, seed, index).to_json()
+        same = truth["parameters"] == draw_parameters(profile, seed, index, masks=masks).to_json()
         same &= (truth["voxmoe"], truth["profile"]) == (__version__, profile.name)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return truth if same and all(file.is_file() for file in files) else None
 
 
-def _write_study(out: Path, profile: Profile, seed: int, index: int) -> Any:
+def _write_study(out: Path, profile: Profile, seed: int, index: int, masks: Masks | None) -> Any:
     """Write a study unless it is there; its truth comes last and says that the study is complete."""
     naming = naming_for(profile)
     study = naming.study_id(index)
     images, mask = _images(out, study, profile), out / naming.mask_path(study)
     files, truth_file = [*images, mask], out / naming.truth_path(study)
-    if truth := _written_truth(truth_file, files, profile, seed, index):
+    if truth := _written_truth(truth_file, files, profile, seed, index, masks):
         return truth
     for file in (*files, truth_file):
         for stray in file.parent.glob(f".{file.name}.*.tmp"):  # of a process that was killed while it wrote
             stray.unlink()
-    phantom = draw_phantom(profile, seed, index)
+    phantom = draw_phantom(profile, seed, index, masks=masks)
     for file, modalities in images.items():
         write_volumes([phantom.study.images[modality] for modality in modalities], file)
     assert phantom.study.mask is not None
@@ -66,14 +69,16 @@ def write_cohort(
     seed: int,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    masks: Masks | None = None,
 ) -> None:
-    """Write a cohort of n studies below `out` in the profile's layout, and `cohort.json` with their truth.
+    """Write a cohort of n studies below `out` in the profile's layout, and `cohort.json` with their truth; with
+    `masks`, which are named there by their digest, lesions are shaped by these.
 
     Studies that are already there with the same parameters are kept: an interrupted run is called again and ends with
     the same bytes, whatever `jobs` (processes; -1 for one a core) is. `progress` hears (done, n) after each study.
     """
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(_write_study)(out, profile, seed, index) for index in range(n)
+        joblib.delayed(_write_study)(out, profile, seed, index, masks) for index in range(n)
     )
     truths = []
     for truth in work:
@@ -82,5 +87,7 @@ def write_cohort(
             progress(len(truths), n)
     for file, content in descriptions(profile, [truth["id"] for truth in truths]).items():
         write_bytes(out / file, content)
-    cohort = {"voxmoe": __version__, "profile": profile.name, "seed": seed, "n": n, "studies": truths}
-    write_json(out / "cohort.json", cohort)
+    cohort = {"voxmoe": __version__, "profile": profile.name, "seed": seed, "n": n}
+    if masks is not None:
+        cohort["masks"] = {"digest": masks.digest, "n": len(masks.kept)}
+    write_json(out / "cohort.json", {**cohort, "studies": truths})

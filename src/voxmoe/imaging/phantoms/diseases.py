@@ -208,6 +208,15 @@ _DISEASES: Mapping[str, Mix] = MappingProxyType(
 """What each profile shows, and how often; the others are gliomas before surgery."""
 
 
+_IN_VENTRICLES = frozenset({"goat-2024", "ped-2023", "ped-2024"})
+"""Profiles whose patients are children, some of them at least: only their tumours begin within the ventricles often."""
+
+
+def grows_in_ventricles(profile: Profile) -> bool:
+    """Whether a profile shows tumours that lie in a ventricle and nowhere else."""
+    return profile.name in _IN_VENTRICLES
+
+
 def draw_foci(rng: Rng, profile: Profile) -> tuple[Focus, ...]:
     diseases = _DISEASES.get(profile.name, _GLIOMAS)
     chosen = rng.choice(len(diseases), p=[weight for weight, _ in diseases])

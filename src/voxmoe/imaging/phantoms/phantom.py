@@ -1,7 +1,7 @@
 """A synthetic study: drawn parameters become a brain with lesions, which is imaged, with the truth beside it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,11 +14,14 @@ from voxmoe.imaging.namings import naming_for
 from voxmoe.imaging.parts import Part, part_labels
 from voxmoe.imaging.phantoms.acquisition import acquire
 from voxmoe.imaging.phantoms.brain import Brain, grow_brain
+from voxmoe.imaging.phantoms.diseases import grows_in_ventricles
 from voxmoe.imaging.phantoms.foci import pushes
 from voxmoe.imaging.phantoms.geometry import Flat, Point
 from voxmoe.imaging.phantoms.lesions import Lesions, grow_lesions
+from voxmoe.imaging.phantoms.masks import Masks
 from voxmoe.imaging.phantoms.parameters import Parameters, draw_parameters
 from voxmoe.imaging.phantoms.signal import Scene, make_scene
+from voxmoe.imaging.phantoms.tracing import trace_lesions
 from voxmoe.imaging.phantoms.voxels import Raster, world_of
 from voxmoe.imaging.spaces import SRI24
 from voxmoe.imaging.study import Study
@@ -99,7 +102,9 @@ class Subject:
         return {key: voxels.on_grid(share) for key, share in labels.items()}
 
     def _parameters(self, take: int) -> Parameters:
-        return draw_parameters(self.profile, self.seed, self.index, take)
+        """The subject's own, as the scanner of a take sees it."""
+        seen = draw_parameters(self.profile, self.seed, self.index, take)
+        return replace(self.parameters, modalities=seen.modalities)
 
     def study(self, take: int = 0) -> Study:
         """The subject's images with its mask. Another `take` is another scanner: other contrasts of the same brain and
@@ -121,16 +126,30 @@ class Subject:
             "brain_voxels": int(brain.inside.sum()),
             "labels": _label_truth(self._flat_mask, brain, self.profile),
             "foci": [
-                {"kind": focus.kind, "centre_mm": _rounded(centre)}
-                for focus, centre in zip(parameters.foci, self.lesions.centres, strict=True)
+                {"kind": kind, "centre_mm": _rounded(centre)}
+                for kind, centre in zip(parameters.kinds, self.lesions.centres, strict=True)
             ],
             "parameters": parameters.to_json(),
         }
         return Phantom(self.study(take), self.profile, truth)
 
 
-def draw_subject(profile: Profile, seed: int, index: int, spacing: float = 1.0) -> Subject:
-    """Subject `index` of the cohort that `seed` names, on voxels of `spacing` mm.
+def _brain_and_lesions(
+    parameters: Parameters, profile: Profile, raster: Raster, masks: Masks | None
+) -> tuple[Brain, Lesions]:
+    anatomy, placement = parameters.anatomy, parameters.placement
+    cavities = bool(part_labels(profile)[Part.CAVITY])
+    if masks is None or placement is None:
+        brain = grow_brain(anatomy, pushes(parameters.foci, anatomy), raster)
+        return brain, grow_lesions(parameters.foci, brain, anatomy, cavities)
+    mask = masks.by_digest[placement.mask]
+    brain = grow_brain(anatomy, placement.pushes(mask, anatomy), raster)
+    return brain, trace_lesions(mask, placement, brain, anatomy, cavities, grows_in_ventricles(profile))
+
+
+def draw_subject(profile: Profile, seed: int, index: int, spacing: float = 1.0, masks: Masks | None = None) -> Subject:
+    """Subject `index` of the cohort that `seed` names, on voxels of `spacing` mm, its lesions shaped by one of `masks`
+    if there are any.
 
     The same arguments give the same bytes; another spacing gives the same anatomy and lesions to about a voxel. Raises
     `MissingPackageError` if the template it is made from is not installed, `ImageError` for voxels below its own 1 mm.
@@ -139,13 +158,11 @@ def draw_subject(profile: Profile, seed: int, index: int, spacing: float = 1.0) 
         raise ImageError(
             f"phantoms are drawn on voxels of 1 mm or more, not {spacing:g} mm; resample the images of 1 mm"
         )
-    parameters = draw_parameters(profile, seed, index)
-    brain = grow_brain(parameters.anatomy, pushes(parameters.foci, parameters.anatomy), Raster(spacing))
-    cavities = bool(part_labels(profile)[Part.CAVITY])
-    lesions = grow_lesions(parameters.foci, brain, parameters.anatomy, cavities)
+    parameters = draw_parameters(profile, seed, index, masks=masks)
+    brain, lesions = _brain_and_lesions(parameters, profile, Raster(spacing), masks)
     return Subject(profile, seed, index, parameters, make_scene(parameters, brain, lesions), lesions)
 
 
-def draw_phantom(profile: Profile, seed: int, index: int, spacing: float = 1.0) -> Phantom:
+def draw_phantom(profile: Profile, seed: int, index: int, spacing: float = 1.0, masks: Masks | None = None) -> Phantom:
     """Study `index` of the cohort that `seed` names: `draw_subject` and its first image."""
-    return draw_subject(profile, seed, index, spacing).image()
+    return draw_subject(profile, seed, index, spacing, masks).image()
