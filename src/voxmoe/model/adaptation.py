@@ -90,7 +90,8 @@ class Adaptation:
         indices: Shaped[Tensor, "B D"] | None = None,
         present: Bool[Tensor, "B D"] | None = None,
     ) -> VolumeFeatures:
-        """What the language model gets of volumes, whose slices are images as the model's own processor makes them.
+        """What the language model gets of volumes, whose slices are images as the tower takes them: of its size,
+        normalised as by the model's own processor, not cut into tiles.
 
         `indices` are the places of the slices along the volume, 0, 1, .. if not given; only their differences matter.
         Slices that are not `present` are left out before the tower. Raises `StudyError` if a volume has none.

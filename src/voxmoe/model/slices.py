@@ -38,8 +38,8 @@ _NAME = "voxmoe_slices"
 
 
 class RopeSettings(Settings):
-    """Rotary position embedding over the slice index. The slowest pair of channels turns once in about 2 pi `base`
-    slices: with 100, more than any volume has."""
+    """Rotary position embedding over the slice index. The slowest pair of channels turns once in at most 2 pi `base`
+    slices: with 100, about as many as the deepest volumes have."""
 
     share: float = Field(default=0.5, gt=0, le=1)
     """Of each head's pairs of channels, how many are turned."""
