@@ -6,6 +6,12 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -40,6 +46,9 @@ TINY = {
     "eos_token_id": 2,
 }
 FAMILIES: list[tuple[Any, Any]] = [
+    (GemmaConfig, GemmaForCausalLM),
+    (Gemma2Config, Gemma2ForCausalLM),
+    (Gemma3TextConfig, Gemma3ForCausalLM),
     (LlamaConfig, LlamaForCausalLM),
     (Qwen2Config, Qwen2ForCausalLM),
     (Qwen3Config, Qwen3ForCausalLM),

@@ -10,6 +10,7 @@ from voxmoe.bench.experts import bench_experts
 from voxmoe.bench.findings import bench_findings
 from voxmoe.bench.memory import bench_memory
 from voxmoe.bench.reading import bench_reading
+from voxmoe.bench.slices import bench_slices
 from voxmoe.errors import BenchError
 
 BENCHES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -20,6 +21,7 @@ BENCHES: dict[str, Callable[[], dict[str, Any]]] = {
     "findings": bench_findings,
     "memory": bench_memory,
     "reading": bench_reading,
+    "slices": bench_slices,
 }
 
 

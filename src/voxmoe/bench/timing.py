@@ -1,7 +1,7 @@
 """Two ways of doing the same, timed in turn, so that whatever else the machine does falls on both alike."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -26,10 +26,15 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def seconds_in_turn(works: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """The median seconds of each."""
+    turns = [[_seconds(work) for work in works.values()] for _ in range(runs)]
+    return dict(zip(works, map(median, zip(*turns, strict=True)), strict=True))
+
+
 def time_in_turn(case: str, ours: Callable[[], object], reference: Callable[[], object], runs: int) -> Timing:
-    turns = [(_seconds(reference), _seconds(ours)) for _ in range(runs)]
-    reference_s, ours_s = (median(times) for times in zip(*turns, strict=True))
-    return Timing(case, ours_s, reference_s)
+    found = seconds_in_turn({"reference": reference, "ours": ours}, runs)
+    return Timing(case, found["ours"], found["reference"])
 
 
 def summary(name: str, data: str, runs: int, timings: list[Timing]) -> dict[str, Any]:

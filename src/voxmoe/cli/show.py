@@ -411,6 +411,9 @@ def bench(result: dict[str, Any]) -> None:
     if result["name"] == "memory":
         _memory(result)
         return
+    if result["name"] == "slices":
+        _slices(result)
+        return
     low, high = result["ratio_range"]
     out.print(
         f"{result['name']}: {result['ratio']:.1f} times as fast ({low:.1f} to {high:.1f}; median of {result['cases']} "
@@ -423,6 +426,24 @@ def bench(result: dict[str, Any]) -> None:
             f"{result['studies_per_s']:.1f} studies/s in one process; {gli['studies']:,} studies would take "
             f"{gli['reading_s']:.0f} s to read and {gli['beyond_reading_s']:.0f} s beyond"
         )
+
+
+def _slices(result: dict[str, Any]) -> None:
+    low, high = result["ratio_range"]
+    out.print(
+        f"slices: all layers across slices take {result['ratio']:.1f} times the time of the last third ({low:.1f} to "
+        f"{high:.1f}; {result['runs']} runs each; {result['data']}); forward and backward of one volume: seconds, peak "
+        "in MB, and GFLOP of attention forward"
+    )
+    ways = next(iter(result["by_case"].values()))
+    table = _columns("slices", list(ways))
+    for depth, found in result["by_case"].items():
+        cells = (
+            f"{way['seconds']:.2f} s, {way['peak_bytes'] / 1e6:,.0f} MB, {way['attention_flops'] / 1e9:.2f}"
+            for way in found.values()
+        )
+        table.add_row(depth, *cells)
+    out.print(table)
 
 
 def _memory(result: dict[str, Any]) -> None:

@@ -41,8 +41,12 @@ _log = logging.getLogger(__name__)
 _SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LORA_TARGETS = MappingProxyType(
     {
+        "gemma": _SPLIT,
+        "gemma2": _SPLIT,
+        "gemma3_text": _SPLIT,
         "llama": _SPLIT,
         "qwen2": _SPLIT,
+        "qwen2_5_vl_text": _SPLIT,
         "qwen3": _SPLIT,
         "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
     }
