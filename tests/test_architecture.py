@@ -26,7 +26,7 @@ ROOMS = (
     "cli",
 )
 """In the order of the data: a room imports from itself, from those before it and from the modules that all share."""
-SHARED = ("vocabulary", "errors", "files", "settings")
+SHARED = ("vocabulary", "errors", "files", "default", "settings")
 HEAVY = {"torch", "transformers", "peft", "accelerate"}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from voxmoe import default
 from voxmoe.imaging.volume import Volume, read_mask, write_volume
 
 Run = Callable[..., tuple[int, str, str]]
@@ -179,7 +180,8 @@ def test_bad_input_gives_one_clear_error(voxmoe: Run, tmp_path: Path) -> None:
 
 def test_no_default_model_is_explained(voxmoe: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOXMOE_HOME", str(tmp_path))
-    fails(voxmoe("ask", "--t1", image(tmp_path / "a_t1.nii"), "How large is it?"), "make demo", "--default")
+    monkeypatch.setattr(default, "SHIPPED", tmp_path / "pocket")
+    fails(voxmoe("ask", "--t1", image(tmp_path / "a_t1.nii"), "How large is it?"), "--model", "--default")
 
 
 def test_weights_are_converted_and_other_pickles_refused(voxmoe: Run, tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ProfileOption = Annotated[
     str | None, typer.Option("--profile", help="The release whose label values the masks hold, e.g. gli-2024.")
 ]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", help="A trained model's folder, or pocket: the shipped one. Default: see voxmoe info."),
+]
+ModelArgument = Annotated[Path, typer.Argument(help="A trained model's folder, or pocket: the shipped one.")]
 T1Option = Annotated[Path | None, typer.Option("--t1", help="T1 image.")]
 T1GDOption = Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")]
 T2Option = Annotated[Path | None, typer.Option("--t2", help="T2 image.")]
@@ -348,7 +353,7 @@ def weights(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    model: ModelArgument,
     dataset: Annotated[Path, typer.Argument(help="A dataset that `build` wrote.")],
     text_only: Annotated[
         Path | None, typer.Option("--text-only", help="A model trained by the same recipe with model.vision=null.")
@@ -370,12 +375,13 @@ def evaluate(
 ) -> None:
     """Accuracy of a model on a dataset, beside guessing, majority class and text-only."""
     from voxmoe.cli import show
+    from voxmoe.default import model_at
     from voxmoe.evaluation.evaluate import evaluate as run_evaluation
     from voxmoe.evaluation.results import save
 
     with show.Progress() as progress:
         found = run_evaluation(
-            model,
+            model_at(model),
             dataset,
             text_only=text_only,
             split=split,
@@ -406,7 +412,7 @@ def results(
 
 @app.command()
 def router(
-    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    model: ModelArgument,
     dataset: Annotated[Path | None, typer.Option(help="Also weigh the questions of this dataset.")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Also write weights and correlations here (JSON).")] = None,
@@ -417,11 +423,12 @@ def router(
 ) -> None:
     """The experts' weights by prompt: correlations of the 15 template questions about every label, entropy, load."""
     from voxmoe.cli import show
+    from voxmoe.default import model_at
     from voxmoe.evaluation.heatmap import draw_correlations
     from voxmoe.evaluation.results import save
     from voxmoe.evaluation.router import study_router
 
-    record = study_router(model, dataset=dataset, split=split)
+    record = study_router(model_at(model), dataset=dataset, split=split)
     if figure is not None:
         draw_correlations(figure, record)
         out = out or figure.with_suffix(".json")
@@ -438,7 +445,7 @@ def ask(
             metavar="[STUDY] QUESTION..", help="A study's folder (or DATASET/STUDY), unless files are named; questions."
         ),
     ],
-    model: Annotated[Path | None, typer.Option(help="A trained model's folder; default: the default model.")] = None,
+    model: ModelOption = None,
     t1: T1Option = None,
     t1gd: T1GDOption = None,
     t2: T2Option = None,
@@ -472,9 +479,10 @@ def ask(
         profile_of_it = require_profile(files, profile).profile if measured else None
         study = load_study(files)
         progress.report("loading the model", 0, 1)
-        from voxmoe.answering import Answerer, default_model
+        from voxmoe.answering import Answerer
+        from voxmoe.default import model_at
 
-        answerer = Answerer.from_pretrained(model or default_model())
+        answerer = Answerer.from_pretrained(model_at(model))
         if profile_of_it is not None:
             from voxmoe.evidence import check_picture, draw, gather, mask_of, numbered
 
@@ -536,7 +544,8 @@ def segment(
         typer.Argument(metavar="[STUDY] OUT", help="A study's folder, unless files are named; the mask to write."),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="A trained model's or an eye's folder; default: the default model.")
+        Path | None,
+        typer.Option(help="A trained model's or an eye's folder, or pocket. Default: see voxmoe info."),
     ] = None,
     profile: ProfileOption = None,
     t1: T1Option = None,
@@ -566,11 +575,11 @@ def segment(
         assert files.profile is not None
         study = load_study(files)
         progress.report("loading the eye", 0, 1)
-        from voxmoe.answering import default_model
+        from voxmoe.default import model_at
         from voxmoe.imaging.volume import write_volume
         from voxmoe.segmenting import Segmenter, summary
 
-        mask = Segmenter.from_pretrained(model or default_model()).segment(study, files.profile)
+        mask = Segmenter.from_pretrained(model_at(model)).segment(study, files.profile)
         write_volume(mask, out)
     show.result({"out": str(out), **summary(mask, files.profile)}, show.segmented, json)
 
@@ -580,7 +589,7 @@ def report(
     study: Annotated[
         str | None, typer.Argument(help="A study's folder, or with --mask a mask alone; unless files are named.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="A trained model's folder; default: the default model.")] = None,
+    model: ModelOption = None,
     mask: Annotated[
         bool, typer.Option("--mask", help="Report what the study's own mask shows, not what a model sees.")
     ] = False,
@@ -612,10 +621,11 @@ def report(
             progress.report("reading the study", 0, 1)
             loaded = _study(study, named, without or [])
             progress.report("loading the model", 0, 1)
-            from voxmoe.answering import Answerer, default_model
+            from voxmoe.answering import Answerer
+            from voxmoe.default import model_at
             from voxmoe.reporting import report_by_model
 
-            found = report_by_model(Answerer.from_pretrained(model or default_model()), loaded)
+            found = report_by_model(Answerer.from_pretrained(model_at(model)), loaded)
     show.result(found.to_json(), show.report, json)
 
 
