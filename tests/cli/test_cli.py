@@ -184,6 +184,17 @@ def test_no_default_model_is_explained(voxmoe: Run, tmp_path: Path, monkeypatch:
     fails(voxmoe("ask", "--t1", image(tmp_path / "a_t1.nii"), "How large is it?"), "--model", "--default")
 
 
+def test_the_package_is_the_command() -> None:
+    def told(*program: str) -> tuple[int, str, str]:
+        command = [sys.executable, *program, "findings", "nowhere.nii.gz"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    by_module = told("-m", "voxmoe")
+    fails(by_module, "nowhere.nii.gz")
+    assert by_module == told("-c", "from voxmoe.cli.main import run; run()")
+
+
 def test_weights_are_converted_and_other_pickles_refused(voxmoe: Run, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file

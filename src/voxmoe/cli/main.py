@@ -268,7 +268,7 @@ def train(
 ) -> None:
     """Train a model by a recipe. A run that has finished is not repeated, one that was interrupted goes on.
 
-    Several processes: torchrun --nproc_per_node 2 -m voxmoe.cli.main train RECIPE, or accelerate launch
+    Several processes: torchrun --nproc_per_node 2 -m voxmoe train RECIPE, or accelerate launch
     (docs/training.md).
     """
     from voxmoe.cli import show
