@@ -469,40 +469,39 @@ def ask(
     if not questions:
         raise QuestionError('no question was given; ask e.g. voxmoe ask STUDY "How large is the enhancing tissue?"')
 
+    measures = evidence or mask is not None or picture is not None
+    if picture is not None:
+        from voxmoe.pictures import check_picture
+
+        check_picture(picture)
     with show.Progress() as progress:
         progress.report("reading the study", 0, 1)
         from voxmoe.imaging.layouts import require_profile
         from voxmoe.imaging.study import load_study
 
         files = _files(folder, named, without or [])
-        measured = evidence or mask is not None or picture is not None
-        profile_of_it = require_profile(files, profile).profile if measured else None
+        if measures:
+            files = require_profile(files, profile)
         study = load_study(files)
         progress.report("loading the model", 0, 1)
         from voxmoe.answering import Answerer
         from voxmoe.default import model_at
 
         answerer = Answerer.from_pretrained(model_at(model))
-        if profile_of_it is not None:
-            from voxmoe.evidence import check_picture, draw, gather, mask_of, numbered
+        if measures:
+            progress.report("measuring", 0, 1)
+            from voxmoe.evidence import gather, measure_study
 
-            if picture is not None:
-                check_picture(picture)
-            drawn, source = mask_of(answerer, study, profile_of_it, mask)
-        answers, said = [], []
+            assert files.profile is not None
+            measured = measure_study(answerer, study, files.profile, mask, files.space)
+        answers = []
         for number, question in enumerate(questions):
             progress.report("answering", number, len(questions))
             answers.append(answerer.ask(study, question))
-            said.append(answers[-1].to_json())
-        if profile_of_it is not None:
-            progress.report("measuring", 0, 1)
-            for number, answer in enumerate(answers):
-                found = gather(answer, study, drawn, source, profile_of_it, space=files.space)
-                said[number]["evidence"] = found.to_json()
-                if picture is not None:
-                    place = numbered(picture, number, len(answers))
-                    draw(place, found)
-                    said[number]["evidence"]["picture"] = str(place)
+        said = [answer.to_json() for answer in answers]
+        if measures:
+            for answer, found in zip(said, gather(measured, answers, picture), strict=True):
+                answer["evidence"] = found.to_json()
     show.result(said if len(said) > 1 else said[0], show.answers, json)
 
 

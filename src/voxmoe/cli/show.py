@@ -354,7 +354,7 @@ def _evidence(evidence: dict[str, Any]) -> None:
         said = f"disagrees with it on {', '.join(against)}" if against else "agrees with it"
         if tasks:
             out.print(f"   the answer about {key} {said}")
-    if "picture" in evidence:
+    if evidence["picture"]:
         out.print(f"   picture: {evidence['picture']}")
 
 
