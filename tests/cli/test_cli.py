@@ -231,3 +231,15 @@ def test_segment_says_what_it_needs(voxmoe: Run, cohort: Path, tiny_eye: Path, t
     fails(voxmoe("segment", study, tmp_path / "mask.png", "--model", tiny_eye), ".nii or .nii.gz")
     fails(voxmoe("segment", study, tmp_path / "mask.nii.gz", "--model", study), "no model and no eye here")
     assert not list(tmp_path.iterdir())
+
+
+def test_report_tells_the_labels_of_the_release_where_the_model_knows_them(
+    voxmoe: Run, cohort: Path, tiny_model: Path
+) -> None:
+    def reported(*more: str) -> list[str]:
+        code, printed, _ = voxmoe("report", cohort / "BraTS-GLI-00001-100", "--model", tiny_model, "--json", *more)
+        assert code == 0
+        return list(json.loads(printed)["labels"])
+
+    assert reported() == reported("--profile", "brats-2021") == ["NETC", "SNFH", "ET", "RC"]
+    assert reported("--profile", "met-2024") == ["NETC", "SNFH", "ET"]

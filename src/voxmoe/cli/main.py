@@ -16,7 +16,7 @@ from voxmoe.cli.readers import readers
 from voxmoe.errors import CacheError, ImageError, QuestionError, StudyError, VoxmoeError
 
 if TYPE_CHECKING:
-    from voxmoe.imaging.study import Study, StudyFiles
+    from voxmoe.imaging.study import StudyFiles
     from voxmoe.vocabulary import Modality
 
 app = typer.Typer(
@@ -358,7 +358,9 @@ def evaluate(
     text_only: Annotated[
         Path | None, typer.Option("--text-only", help="A model trained by the same recipe with model.vision=null.")
     ] = None,
-    split: Annotated[str, typer.Option(help="train, validation, test, or all of a dataset that nothing was trained on.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="train, validation, test, or all of a dataset that nothing was trained on.")
+    ] = "test",
     text: Annotated[bool, typer.Option("--text", help="Also write every answer and read it.")] = False,
     modality_subsets: Annotated[
         bool, typer.Option("--modality-subsets", help="Also with each of the 15 subsets of the modalities.")
@@ -618,13 +620,18 @@ def report(
             found = report_of_mask(Path(study).name, measure(Path(study), profile=profile, protocol=protocol, t1=t1))
         else:
             progress.report("reading the study", 0, 1)
-            loaded = _study(study, named, without or [])
+            from voxmoe.imaging.layouts import profile_named
+            from voxmoe.imaging.study import load_study
+
+            files = _files(study, named, without or [])
+            loaded = load_study(files)
             progress.report("loading the model", 0, 1)
             from voxmoe.answering import Answerer
             from voxmoe.default import model_at
             from voxmoe.reporting import report_by_model
 
-            found = report_by_model(Answerer.from_pretrained(model_at(model)), loaded)
+            answerer = Answerer.from_pretrained(model_at(model))
+            found = report_by_model(answerer, loaded, profile_named(profile) if profile else files.profile)
     show.result(found.to_json(), show.report, json)
 
 
@@ -671,12 +678,6 @@ def _named(*paths: Path | None) -> "dict[Modality, Path]":
     from voxmoe.vocabulary import Modality
 
     return {modality: path for modality, path in zip(Modality, paths, strict=True) if path is not None}
-
-
-def _study(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "Study":
-    from voxmoe.imaging.study import load_study
-
-    return load_study(_files(folder, named, without))
 
 
 def _files(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "StudyFiles":
