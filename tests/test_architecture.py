@@ -24,9 +24,10 @@ ROOMS = (
     "bench",
     "reproduction",
     "cli",
+    "__main__",
 )
 """In the order of the data: a room imports from itself, from those before it and from the modules that all share."""
-SHARED = ("vocabulary", "errors", "files", "settings")
+SHARED = ("vocabulary", "errors", "files", "pictures", "default", "settings")
 HEAVY = {"torch", "transformers", "peft", "accelerate"}
 
 

@@ -1,5 +1,6 @@
 """Evidence: exact with the true mask, said where an answer disagrees, drawn where the lesion is."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from conftest import make_study
 from voxmoe.answering import Answer, Answerer, Category
 from voxmoe.errors import ImageError, LabelError, StudyError, WeightsError
-from voxmoe.evidence import Evidence, draw, gather, labels_named, mask_of, numbered
+from voxmoe.evidence import Evidence, draw, gather, labels_named, mask_of, measure_mask
 from voxmoe.imaging.layouts import find_study, profile_named
 from voxmoe.imaging.study import Study, load_study
 from voxmoe.imaging.volume import Volume, write_volume
@@ -60,11 +61,12 @@ def test_findings_of_the_true_mask_are_exact_and_hold_the_answer(study: Study, c
     assert known.volume is not None
     assert known.regions is not None
     right = answer_of(QUESTION, known.volume, tuple(known.regions))
-    found = gather(right, study, study.mask, "given mask", GLI)
+    measured = measure_mask(study, study.mask, "given mask", GLI)
+    found = measured.behind(right)
     assert found.to_json()["labels"] == {"SNFH": to_json(measure(cohort / STUDY))["labels"]["SNFH"]}
     assert found.to_json()["agreement"] == {"SNFH": {"volume": True, "region": True}}
     wrong = answer_of(QUESTION, "50-75%", tuple(known.regions), shape="round")
-    other = gather(wrong, study, study.mask, "given mask", GLI)
+    other = measured.behind(wrong)
     assert not other.agreement["SNFH"][Task.VOLUME]
     assert other.agreement["SNFH"][Task.REGION]
 
@@ -72,7 +74,7 @@ def test_findings_of_the_true_mask_are_exact_and_hold_the_answer(study: Study, c
 def test_an_answer_about_several_labels_is_held_against_none(study: Study) -> None:
     assert study.mask is not None
     answer = answer_of("Where are the Enhancing Tissue and the Resection Cavity?", NOT_ASKED, ("frontal",))
-    found = gather(answer, study, study.mask, "given mask", GLI)
+    found = measure_mask(study, study.mask, "given mask", GLI).behind(answer)
     assert [label.key for label in found.labels] == ["ET", "RC"]
     assert found.agreement == {}
 
@@ -80,7 +82,7 @@ def test_an_answer_about_several_labels_is_held_against_none(study: Study) -> No
 def test_a_study_in_no_known_space_is_measured_but_for_its_regions() -> None:
     study = make_study()
     assert study.mask is not None
-    found = gather(answer_of("the ET?", "<1%", ("frontal",)), study, study.mask, "given mask", GLI)
+    found = measure_mask(study, study.mask, "given mask", GLI).behind(answer_of("the ET?", "<1%", ("frontal",)))
     told = found.to_json()["labels"]["ET"]
     assert told["regions"] is None
     assert told["volume_mm3"] > 0
@@ -108,7 +110,7 @@ def evidence_at(place: tuple[int, int, int]) -> Evidence:
     data = np.zeros((24, 28, 20), np.uint8)
     data[tuple(slice(at - 2, at + 2) for at in place)] = 3
     mask = Volume(data, np.eye(4), "mask")
-    return gather(answer_of("the ET?", NOT_ASKED, ()), study, mask, "given mask", GLI)
+    return measure_mask(study, mask, "given mask", GLI).behind(answer_of("the ET?", NOT_ASKED, ()))
 
 
 @pytest.mark.parametrize(("x", "y", "z"), [(18, 20, 5), (5, 8, 15)])
@@ -134,11 +136,19 @@ def test_the_picture_shows_the_lesion_as_radiologists_see_it(
     np.testing.assert_allclose(sagittal, (front, down), atol=0.6)
 
 
-def test_pictures_have_a_known_kind(tmp_path: Path) -> None:
+def test_each_answer_has_its_own_picture_where_there_are_several(tmp_path: Path) -> None:
+    measured = evidence_at((12, 12, 12)).measured
+    answers = [answer_of("the ET?", NOT_ASKED, ()), answer_of("the NETC?", NOT_ASKED, ())]
+    assert [each.picture for each in gather(measured, answers)] == [None, None]
+    [one] = gather(measured, answers[:1], tmp_path / "one.svg")
+    assert one.to_json()["picture"] == str(tmp_path / "one.svg")
+    assert "ET" in (tmp_path / "one.svg").read_text()
+    found = gather(measured, answers, tmp_path / "both.svg")
+    assert [each.picture for each in found] == [tmp_path / "both-1.svg", tmp_path / "both-2.svg"]
+    assert (tmp_path / "both-1.svg").read_bytes() == (tmp_path / "one.svg").read_bytes()
+    assert (tmp_path / "both-1.svg").read_bytes() != (tmp_path / "both-2.svg").read_bytes()
     with pytest.raises(ImageError, match="png, pdf, svg"):
-        draw(tmp_path / "evidence.bmp", evidence_at((12, 12, 12)))
-    assert numbered(Path("a.png"), 0, 1) == Path("a.png")
-    assert numbered(Path("a.png"), 1, 2) == Path("a-2.png")
+        gather(measured, answers, tmp_path / "evidence.bmp")
 
 
 def test_ask_measures_and_draws(
@@ -152,6 +162,9 @@ def test_ask_measures_and_draws(
     assert "measured in the given mask" in out
     assert "SNFH: " in out
     assert picture.is_file()
-    code, out, _ = voxmoe(*asked, "--evidence", "--without", "T2", "--json")
+    assert f"picture: {picture}" in out
+    code, out, _ = voxmoe(*asked, "Where is it?", "--evidence", "--without", "T2", "--json")
     assert code == 0
-    assert '"source": "predicted mask"' in out
+    assert [answer["evidence"]["source"] for answer in json.loads(out)] == ["predicted mask"] * 2
+    code, out, err = voxmoe(*asked, "--picture", tmp_path / "seen.bmp")
+    assert (code, out, err.count("\n")) == (2, "", 1), "it is refused before anything is read"

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from voxmoe.errors import WeightsError
-from voxmoe.files import home
 from voxmoe.imaging.study import Study
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
@@ -72,19 +71,6 @@ class Answer:
 
 def _category_json(category: Category) -> dict[str, Any]:
     return {"category": category.name, "probability": category.probability}
-
-
-def default_model() -> Path:
-    """The model that is asked when none is named: the one last trained with `--default`.
-
-    Raises `WeightsError` if there is none yet.
-    """
-    pointer = home() / "default-model"
-    if not pointer.is_file():
-        raise WeightsError(
-            "no default model yet: run `make demo`, or train one with `voxmoe train RECIPE --default`, or name a model"
-        )
-    return Path(pointer.read_text().strip())
 
 
 class Answerer:

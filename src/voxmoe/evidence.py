@@ -5,7 +5,7 @@ mask. Either way they are measured, not said.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,19 +14,17 @@ import numpy as np
 from jaxtyping import Bool
 
 from voxmoe.answering import Answer, Answerer
-from voxmoe.errors import AtlasError, ImageError, MissingPackageError, WeightsError
-from voxmoe.files import atomic_path
-from voxmoe.imaging.atlas import region_map
+from voxmoe.errors import WeightsError
 from voxmoe.imaging.study import Study, check_same_grid, load_mask
 from voxmoe.imaging.volume import Volume, where_label
+from voxmoe.pictures import new_figure, save_figure
 from voxmoe.segmenting import Segmenter
 from voxmoe.vocabulary import NOT_ASKED, Label, Modality, Profile, Task
 from voxmoe.vqa.findings import Findings, find, to_json
-from voxmoe.vqa.measure import brain_of
+from voxmoe.vqa.measure import brain_of, regions_of
 from voxmoe.vqa.protocol import PAPER_V2, Protocol
 
 Source = Literal["given mask", "predicted mask"]
-FORMATS = ("png", "pdf", "svg")
 _SHOWN_ON = {
     "SNFH": Modality.FLAIR,
     "ED": Modality.FLAIR,
@@ -39,28 +37,48 @@ _SHOWN_ON = {
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """What was measured in a study, of the labels that a question names (of all, if it names none)."""
+class Measured:
+    """A study that was measured, once for all that is said about it."""
 
     source: Source
     study: Study
     """With the mask that was measured."""
     profile: Profile
     findings: Findings
+
+    def behind(self, answer: Answer) -> "Evidence":
+        """The evidence for an answer: the findings of the labels that its question names, of all if it names none.
+
+        It is held against a label only if its question names a single one: of several it tells no one's.
+        """
+        named = labels_named(answer.question, self.profile)
+        agreement = _agreement(answer, self.findings, named) if len(named) == 1 else {}
+        return Evidence(self, named or self.profile.labels, agreement)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What was measured behind one answer."""
+
+    measured: Measured
     labels: tuple[Label, ...]
     agreement: Mapping[str, Mapping[Task, bool]]
     """Label key -> for each task that was answered, whether the answer is what was measured."""
+    picture: Path | None = None
+    """Where it was drawn."""
 
     def to_json(self) -> dict[str, Any]:
-        measured = to_json(self.findings)["labels"]
+        findings = self.measured.findings
+        told = to_json(findings)["labels"]
         return {
-            "source": self.source,
-            "protocol": self.findings.protocol,
-            "profile": self.findings.profile,
-            "labels": {label.key: measured[label.key] for label in self.labels},
+            "source": self.measured.source,
+            "protocol": findings.protocol,
+            "profile": findings.profile,
+            "labels": {label.key: told[label.key] for label in self.labels},
             "agreement": {
                 key: {str(task): agrees for task, agrees in tasks.items()} for key, tasks in self.agreement.items()
             },
+            "picture": str(self.picture) if self.picture else None,
         }
 
 
@@ -90,32 +108,6 @@ def _agreement(answer: Answer, findings: Findings, labels: tuple[Label, ...]) ->
     return found
 
 
-def gather(
-    answer: Answer,
-    study: Study,
-    mask: Volume,
-    source: Source,
-    profile: Profile,
-    protocol: Protocol = PAPER_V2,
-    space: str | None = None,
-) -> Evidence:
-    """Measure a mask on the study's grid, and hold an answer against it.
-
-    An answer is held against a label only if its question names a single one: of several it tells no one's. Raises
-    `LabelError` for a value that the profile does not know and `StudyError` for a mask on another grid.
-    """
-    seen = replace(study, mask=mask)
-    try:
-        regions = region_map(study.reference, protocol.atlas, space)
-    except AtlasError as error:
-        findings = find(mask, profile, protocol, brain_of(dict(study.images), protocol), str(error))
-    else:
-        findings = find(mask, profile, protocol, brain_of(dict(study.images), protocol), regions)
-    named = labels_named(answer.question, profile)
-    agreement = _agreement(answer, findings, named) if len(named) == 1 else {}
-    return Evidence(source, seen, profile, findings, named or profile.labels, agreement)
-
-
 def mask_of(answerer: Answerer, study: Study, profile: Profile, given: Path | None = None) -> tuple[Volume, Source]:
     """The mask to measure: the one given, else the one that the model's decoder draws.
 
@@ -134,15 +126,47 @@ def mask_of(answerer: Answerer, study: Study, profile: Profile, given: Path | No
     return segmenter.segment(study, profile), "predicted mask"
 
 
+def measure_mask(
+    study: Study,
+    mask: Volume,
+    source: Source,
+    profile: Profile,
+    protocol: Protocol = PAPER_V2,
+    space: str | None = None,
+) -> Measured:
+    """Measure a mask on the study's grid.
+
+    Raises `LabelError` for a value that the profile does not know and `StudyError` for a mask on another grid.
+    """
+    seen = replace(study, mask=mask)
+    regions = regions_of(study.reference, protocol.atlas, space)
+    findings = find(mask, profile, protocol, brain_of(dict(study.images), protocol), regions)
+    return Measured(source, seen, profile, findings)
+
+
+def measure_study(
+    answerer: Answerer, study: Study, profile: Profile, given: Path | None = None, space: str | None = None
+) -> Measured:
+    """Measure a study in the mask that is given, else in the one that the model's decoder draws.
+
+    Raises as `mask_of` does.
+    """
+    mask, source = mask_of(answerer, study, profile, given)
+    return measure_mask(study, mask, source, profile, space=space)
+
+
+def gather(measured: Measured, answers: Sequence[Answer], picture: Path | None = None) -> list[Evidence]:
+    """The evidence for each answer about a study that was measured, with a picture of each where one is wanted."""
+    found = [measured.behind(answer) for answer in answers]
+    if picture is None:
+        return found
+    places = [numbered(picture, number, len(found)) for number in range(len(found))]
+    for place, evidence in zip(places, found, strict=True):
+        draw(place, evidence)
+    return [replace(evidence, picture=place) for place, evidence in zip(places, found, strict=True)]
+
+
 # --------------------------------------------------------------------------------------------------------- the picture
-
-
-def check_picture(path: Path) -> str:
-    """The kind of picture that a file is named as; raises `ImageError` for another than PNG, PDF and SVG."""
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise ImageError(f"{path}: pictures are written as {', '.join(FORMATS)}; end the name with one")
-    return kind
 
 
 def numbered(path: Path, number: int, count: int) -> Path:
@@ -165,21 +189,17 @@ def draw(path: Path, evidence: Evidence) -> None:
     Axial and coronal planes are seen as radiologists do, the patient's right on the left. Raises `ImageError` for
     another kind of file and `MissingPackageError` without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingPackageError("pictures need matplotlib: pip install 'voxmoe[report]'") from None
-    kind = check_picture(path)
-    study, labels = evidence.study, evidence.labels
+    study, labels = evidence.measured.study, evidence.labels
     assert study.mask is not None
     marks = {label.key: where_label(study.mask.data, label.values) for label in labels}
     at = _planes(np.any(list(marks.values()), axis=0))
     wanted = _SHOWN_ON.get(labels[0].key, Modality.FLAIR)
     modality = wanted if wanted in study.images else study.modalities[0]
     image = study.images[modality]
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    window = _window(image)
+    figure = new_figure(path, 11, 4.2)
     for axes, (axis, name, edges) in zip(figure.subplots(1, 3), _VIEWS, strict=True):
-        _draw_plane(axes, image, marks, axis, at[axis])
+        _draw_plane(axes, image, window, marks, axis, at[axis])
         axes.set_title(f"{name} {at[axis]}", fontsize=9)
         for place, text in zip(((0.02, 0.5), (0.94, 0.5)), edges, strict=True):
             axes.text(*place, text, color="white", transform=axes.transAxes, fontsize=9)
@@ -187,9 +207,9 @@ def draw(path: Path, evidence: Evidence) -> None:
         figure.axes[0].plot([], [], color=_COLOURS[i % len(_COLOURS)], label=key)[0] for i, key in enumerate(marks)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(marks), fontsize=8, frameon=False)
-    figure.suptitle(f"{study.id}: {modality}, {evidence.source}. Research software, not a medical device.", fontsize=9)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=130, metadata={"Software": None} if kind == "png" else None)
+    source = evidence.measured.source
+    figure.suptitle(f"{study.id}: {modality}, {source}. Research software, not a medical device.", fontsize=9)
+    save_figure(path, figure, dpi=130)
 
 
 _VIEWS = ((2, "axial", ("R", "L")), (1, "coronal", ("R", "L")), (0, "sagittal", ("A", "P")))
@@ -198,7 +218,21 @@ _COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#f0e442")
 """That readers who see no difference between red and green can tell apart."""
 
 
-def _draw_plane(axes: Any, image: Volume, marks: Mapping[str, Bool[np.ndarray, "X Y Z"]], axis: int, at: int) -> None:
+def _window(image: Volume) -> tuple[float, float]:
+    """The intensities that are drawn black and white: of what is not background, all but the outermost half percent."""
+    seen = image.data[image.data != 0]
+    low, high = np.percentile(seen, (0.5, 99.5)) if seen.size else (0, 1)
+    return min(float(low), 0.0), float(high)
+
+
+def _draw_plane(
+    axes: Any,
+    image: Volume,
+    window: tuple[float, float],
+    marks: Mapping[str, Bool[np.ndarray, "X Y Z"]],
+    axis: int,
+    at: int,
+) -> None:
     """One plane of RAS voxels with the first of its axes running to the left and the second upwards."""
 
     def turned(data: np.ndarray) -> np.ndarray:
@@ -206,11 +240,8 @@ def _draw_plane(axes: Any, image: Volume, marks: Mapping[str, Bool[np.ndarray, "
         return plane.T[::-1, ::-1]
 
     first, second = (size for along, size in enumerate(image.spacing) if along != axis)
-    seen = image.data[image.data != 0]
-    low, high = np.percentile(seen, (0.5, 99.5)) if seen.size else (0, 1)
-    axes.imshow(
-        turned(image.data), cmap="gray", vmin=min(low, 0), vmax=high, aspect=second / first, interpolation="nearest"
-    )
+    low, high = window
+    axes.imshow(turned(image.data), cmap="gray", vmin=low, vmax=high, aspect=second / first, interpolation="nearest")
     for number, mark in enumerate(marks.values()):
         here = turned(mark)
         if here.any():

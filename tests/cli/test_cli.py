@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from voxmoe import default
 from voxmoe.imaging.volume import Volume, read_mask, write_volume
 
 Run = Callable[..., tuple[int, str, str]]
@@ -179,7 +180,19 @@ def test_bad_input_gives_one_clear_error(voxmoe: Run, tmp_path: Path) -> None:
 
 def test_no_default_model_is_explained(voxmoe: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOXMOE_HOME", str(tmp_path))
-    fails(voxmoe("ask", "--t1", image(tmp_path / "a_t1.nii"), "How large is it?"), "make demo", "--default")
+    monkeypatch.setattr(default, "SHIPPED", tmp_path / "pocket")
+    fails(voxmoe("ask", "--t1", image(tmp_path / "a_t1.nii"), "How large is it?"), "--model", "--default")
+
+
+def test_the_package_is_the_command() -> None:
+    def told(*program: str) -> tuple[int, str, str]:
+        command = [sys.executable, *program, "findings", "nowhere.nii.gz"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    by_module = told("-m", "voxmoe")
+    fails(by_module, "nowhere.nii.gz")
+    assert by_module == told("-c", "from voxmoe.cli.main import run; run()")
 
 
 def test_weights_are_converted_and_other_pickles_refused(voxmoe: Run, tmp_path: Path) -> None:
@@ -218,3 +231,15 @@ def test_segment_says_what_it_needs(voxmoe: Run, cohort: Path, tiny_eye: Path, t
     fails(voxmoe("segment", study, tmp_path / "mask.png", "--model", tiny_eye), ".nii or .nii.gz")
     fails(voxmoe("segment", study, tmp_path / "mask.nii.gz", "--model", study), "no model and no eye here")
     assert not list(tmp_path.iterdir())
+
+
+def test_report_tells_the_labels_of_the_release_where_the_model_knows_them(
+    voxmoe: Run, cohort: Path, tiny_model: Path
+) -> None:
+    def reported(*more: str) -> list[str]:
+        code, printed, _ = voxmoe("report", cohort / "BraTS-GLI-00001-100", "--model", tiny_model, "--json", *more)
+        assert code == 0
+        return list(json.loads(printed)["labels"])
+
+    assert reported() == reported("--profile", "brats-2021") == ["NETC", "SNFH", "ET", "RC"]
+    assert reported("--profile", "met-2024") == ["NETC", "SNFH", "ET"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from voxmoe.errors import DatasetError, MissingPackageError, ResultsError, WeightsError
+from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.heatmap import draw_correlations
 from voxmoe.evaluation.router import correlation, entropy, study_router, usage
 from voxmoe.training.recipe import load_recipe
@@ -107,14 +107,3 @@ def test_the_picture_is_drawn_and_the_same_again(record: dict, tmp_path: Path) -
     draw_correlations(again, record)
     assert first.read_bytes().startswith(b"\x89PNG")
     assert first.read_bytes() == again.read_bytes()
-    draw_correlations(tmp_path / "figure.svg", record)
-    svg = (tmp_path / "figure.svg").read_text()
-    assert "<svg" in svg
-    with pytest.raises(ResultsError, match=r"png, pdf, svg"):
-        draw_correlations(tmp_path / "figure.doc", record)
-
-
-def test_without_matplotlib_the_extra_is_named(record: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(MissingPackageError, match=r"voxmoe\[report\]"):
-        draw_correlations(tmp_path / "figure.png", record)

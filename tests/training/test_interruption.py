@@ -51,7 +51,7 @@ def steps_of(out: Path) -> int:
 
 def run_until(tiny_recipe: Path, out: Path, moment: Callable[[], bool]) -> None:
     """Start the command in a process of its own and kill it at a moment."""
-    command = [sys.executable, "-m", "voxmoe.cli.main", "train", str(tiny_recipe), *CHANGES, f"out={out}"]
+    command = [sys.executable, "-m", "voxmoe", "train", str(tiny_recipe), *CHANGES, f"out={out}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while not moment():
             assert process.poll() is None, process.stderr and process.stderr.read()

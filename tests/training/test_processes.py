@@ -64,7 +64,7 @@ def test_two_processes_by_torchrun(
     alone: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOXMOE_HOME", str(tmp_path / "home"))  # nothing is kept yet: they compute it together
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "voxmoe.cli.main"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "voxmoe"]
     launch(launcher, tiny_recipe, tmp_path / "out")
     close(alone, tmp_path / "out")
 

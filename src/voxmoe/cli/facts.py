@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from voxmoe import __version__
-from voxmoe.files import home
+from voxmoe.default import choice
 from voxmoe.imaging.parcellations import DEFAULT, LPBA40, PARCELLATIONS
 from voxmoe.vocabulary import CLASSES, PROFILES, Modality
 from voxmoe.vqa.protocol import PROTOCOLS
@@ -23,7 +23,7 @@ def _version(package: str) -> str | None:
 
 
 def facts() -> dict[str, Any]:
-    pointer = home() / "default-model"
+    default = choice()
     return {
         "versions": {
             "voxmoe": __version__,
@@ -49,5 +49,9 @@ def facts() -> dict[str, Any]:
             "FILE": LPBA40.licence,
         },
         "default_atlas": DEFAULT.name,
-        "default_model": pointer.read_text().strip() if pointer.is_file() else None,
+        "default_model": {
+            "folder": str(default.folder) if default.folder else None,
+            "source": default.source,
+            "gone": str(default.gone) if default.gone else None,
+        },
     }

@@ -16,7 +16,7 @@ from voxmoe.cli.readers import readers
 from voxmoe.errors import CacheError, ImageError, QuestionError, StudyError, VoxmoeError
 
 if TYPE_CHECKING:
-    from voxmoe.imaging.study import Study, StudyFiles
+    from voxmoe.imaging.study import StudyFiles
     from voxmoe.vocabulary import Modality
 
 app = typer.Typer(
@@ -37,6 +37,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ProfileOption = Annotated[
     str | None, typer.Option("--profile", help="The release whose label values the masks hold, e.g. gli-2024.")
 ]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", help="A trained model's folder, or pocket: the shipped one. Default: see voxmoe info."),
+]
+ModelArgument = Annotated[Path, typer.Argument(help="A trained model's folder, or pocket: the shipped one.")]
 T1Option = Annotated[Path | None, typer.Option("--t1", help="T1 image.")]
 T1GDOption = Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")]
 T2Option = Annotated[Path | None, typer.Option("--t2", help="T2 image.")]
@@ -263,7 +268,7 @@ def train(
 ) -> None:
     """Train a model by a recipe. A run that has finished is not repeated, one that was interrupted goes on.
 
-    Several processes: torchrun --nproc_per_node 2 -m voxmoe.cli.main train RECIPE, or accelerate launch
+    Several processes: torchrun --nproc_per_node 2 -m voxmoe train RECIPE, or accelerate launch
     (docs/training.md).
     """
     from voxmoe.cli import show
@@ -348,12 +353,14 @@ def weights(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    model: ModelArgument,
     dataset: Annotated[Path, typer.Argument(help="A dataset that `build` wrote.")],
     text_only: Annotated[
         Path | None, typer.Option("--text-only", help="A model trained by the same recipe with model.vision=null.")
     ] = None,
-    split: Annotated[str, typer.Option(help="train, validation, test, or all of a dataset that nothing was trained on.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="train, validation, test, or all of a dataset that nothing was trained on.")
+    ] = "test",
     text: Annotated[bool, typer.Option("--text", help="Also write every answer and read it.")] = False,
     modality_subsets: Annotated[
         bool, typer.Option("--modality-subsets", help="Also with each of the 15 subsets of the modalities.")
@@ -370,12 +377,13 @@ def evaluate(
 ) -> None:
     """Accuracy of a model on a dataset, beside guessing, majority class and text-only."""
     from voxmoe.cli import show
+    from voxmoe.default import model_at
     from voxmoe.evaluation.evaluate import evaluate as run_evaluation
     from voxmoe.evaluation.results import save
 
     with show.Progress() as progress:
         found = run_evaluation(
-            model,
+            model_at(model),
             dataset,
             text_only=text_only,
             split=split,
@@ -406,7 +414,7 @@ def results(
 
 @app.command()
 def router(
-    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    model: ModelArgument,
     dataset: Annotated[Path | None, typer.Option(help="Also weigh the questions of this dataset.")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Also write weights and correlations here (JSON).")] = None,
@@ -417,11 +425,12 @@ def router(
 ) -> None:
     """The experts' weights by prompt: correlations of the 15 template questions about every label, entropy, load."""
     from voxmoe.cli import show
+    from voxmoe.default import model_at
     from voxmoe.evaluation.heatmap import draw_correlations
     from voxmoe.evaluation.results import save
     from voxmoe.evaluation.router import study_router
 
-    record = study_router(model, dataset=dataset, split=split)
+    record = study_router(model_at(model), dataset=dataset, split=split)
     if figure is not None:
         draw_correlations(figure, record)
         out = out or figure.with_suffix(".json")
@@ -438,7 +447,7 @@ def ask(
             metavar="[STUDY] QUESTION..", help="A study's folder (or DATASET/STUDY), unless files are named; questions."
         ),
     ],
-    model: Annotated[Path | None, typer.Option(help="A trained model's folder; default: the default model.")] = None,
+    model: ModelOption = None,
     t1: T1Option = None,
     t1gd: T1GDOption = None,
     t2: T2Option = None,
@@ -462,39 +471,39 @@ def ask(
     if not questions:
         raise QuestionError('no question was given; ask e.g. voxmoe ask STUDY "How large is the enhancing tissue?"')
 
+    measures = evidence or mask is not None or picture is not None
+    if picture is not None:
+        from voxmoe.pictures import check_picture
+
+        check_picture(picture)
     with show.Progress() as progress:
         progress.report("reading the study", 0, 1)
         from voxmoe.imaging.layouts import require_profile
         from voxmoe.imaging.study import load_study
 
         files = _files(folder, named, without or [])
-        measured = evidence or mask is not None or picture is not None
-        profile_of_it = require_profile(files, profile).profile if measured else None
+        if measures:
+            files = require_profile(files, profile)
         study = load_study(files)
         progress.report("loading the model", 0, 1)
-        from voxmoe.answering import Answerer, default_model
+        from voxmoe.answering import Answerer
+        from voxmoe.default import model_at
 
-        answerer = Answerer.from_pretrained(model or default_model())
-        if profile_of_it is not None:
-            from voxmoe.evidence import check_picture, draw, gather, mask_of, numbered
+        answerer = Answerer.from_pretrained(model_at(model))
+        if measures:
+            progress.report("measuring", 0, 1)
+            from voxmoe.evidence import gather, measure_study
 
-            if picture is not None:
-                check_picture(picture)
-            drawn, source = mask_of(answerer, study, profile_of_it, mask)
-        answers, said = [], []
+            assert files.profile is not None
+            measured = measure_study(answerer, study, files.profile, mask, files.space)
+        answers = []
         for number, question in enumerate(questions):
             progress.report("answering", number, len(questions))
             answers.append(answerer.ask(study, question))
-            said.append(answers[-1].to_json())
-        if profile_of_it is not None:
-            progress.report("measuring", 0, 1)
-            for number, answer in enumerate(answers):
-                found = gather(answer, study, drawn, source, profile_of_it, space=files.space)
-                said[number]["evidence"] = found.to_json()
-                if picture is not None:
-                    place = numbered(picture, number, len(answers))
-                    draw(place, found)
-                    said[number]["evidence"]["picture"] = str(place)
+        said = [answer.to_json() for answer in answers]
+        if measures:
+            for answer, found in zip(said, gather(measured, answers, picture), strict=True):
+                answer["evidence"] = found.to_json()
     show.result(said if len(said) > 1 else said[0], show.answers, json)
 
 
@@ -536,7 +545,8 @@ def segment(
         typer.Argument(metavar="[STUDY] OUT", help="A study's folder, unless files are named; the mask to write."),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="A trained model's or an eye's folder; default: the default model.")
+        Path | None,
+        typer.Option(help="A trained model's or an eye's folder, or pocket. Default: see voxmoe info."),
     ] = None,
     profile: ProfileOption = None,
     t1: T1Option = None,
@@ -566,11 +576,11 @@ def segment(
         assert files.profile is not None
         study = load_study(files)
         progress.report("loading the eye", 0, 1)
-        from voxmoe.answering import default_model
+        from voxmoe.default import model_at
         from voxmoe.imaging.volume import write_volume
         from voxmoe.segmenting import Segmenter, summary
 
-        mask = Segmenter.from_pretrained(model or default_model()).segment(study, files.profile)
+        mask = Segmenter.from_pretrained(model_at(model)).segment(study, files.profile)
         write_volume(mask, out)
     show.result({"out": str(out), **summary(mask, files.profile)}, show.segmented, json)
 
@@ -580,7 +590,7 @@ def report(
     study: Annotated[
         str | None, typer.Argument(help="A study's folder, or with --mask a mask alone; unless files are named.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="A trained model's folder; default: the default model.")] = None,
+    model: ModelOption = None,
     mask: Annotated[
         bool, typer.Option("--mask", help="Report what the study's own mask shows, not what a model sees.")
     ] = False,
@@ -610,12 +620,18 @@ def report(
             found = report_of_mask(Path(study).name, measure(Path(study), profile=profile, protocol=protocol, t1=t1))
         else:
             progress.report("reading the study", 0, 1)
-            loaded = _study(study, named, without or [])
+            from voxmoe.imaging.layouts import profile_named
+            from voxmoe.imaging.study import load_study
+
+            files = _files(study, named, without or [])
+            loaded = load_study(files)
             progress.report("loading the model", 0, 1)
-            from voxmoe.answering import Answerer, default_model
+            from voxmoe.answering import Answerer
+            from voxmoe.default import model_at
             from voxmoe.reporting import report_by_model
 
-            found = report_by_model(Answerer.from_pretrained(model or default_model()), loaded)
+            answerer = Answerer.from_pretrained(model_at(model))
+            found = report_by_model(answerer, loaded, profile_named(profile) if profile else files.profile)
     show.result(found.to_json(), show.report, json)
 
 
@@ -662,12 +678,6 @@ def _named(*paths: Path | None) -> "dict[Modality, Path]":
     from voxmoe.vocabulary import Modality
 
     return {modality: path for modality, path in zip(Modality, paths, strict=True) if path is not None}
-
-
-def _study(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "Study":
-    from voxmoe.imaging.study import load_study
-
-    return load_study(_files(folder, named, without))
 
 
 def _files(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "StudyFiles":

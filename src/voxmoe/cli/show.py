@@ -354,7 +354,7 @@ def _evidence(evidence: dict[str, Any]) -> None:
         said = f"disagrees with it on {', '.join(against)}" if against else "agrees with it"
         if tasks:
             out.print(f"   the answer about {key} {said}")
-    if "picture" in evidence:
+    if evidence["picture"]:
         out.print(f"   picture: {evidence['picture']}")
 
 
@@ -495,7 +495,10 @@ def info(found: dict[str, Any]) -> None:
     versions = found["versions"]
     out.print("   ".join(f"{name} {number or 'missing'}" for name, number in versions.items()))
     out.print(f"\nmodalities   {', '.join(found['modalities'])}")
-    out.print(f"default model   {found['default_model'] or 'none yet'}")
+    default = found["default_model"]
+    out.print("default model   " + (f"{default['folder']} ({default['source']})" if default["folder"] else "none"))
+    if default["gone"]:
+        out.print(f"                {default['gone']}, which was made the default, is no longer there")
     table = Table(box=None, pad_edge=False, title="\nprofiles", title_justify="left")
     for column in ("name", "also", "labels (value key name)", "what"):
         table.add_column(column, overflow="fold")

@@ -6,29 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from voxmoe.errors import MissingPackageError, ResultsError
-from voxmoe.files import atomic_path
+from voxmoe.pictures import new_figure, save_figure
 
 _INITIALS = {"volume": "V", "region": "R", "shape": "S", "spread": "D"}
-_FORMATS = ("png", "pdf", "svg")
 
 
 def draw_correlations(path: Path, router: dict[str, Any]) -> None:
     """Draw the correlation matrix of `study_router`, by label in blocks, to a PNG, PDF or SVG file.
 
     The colours (cividis) keep their order for readers who see no difference between red and green, and in grey.
-    Raises `MissingPackageError` without matplotlib and `ResultsError` for another kind of file.
+    Raises `MissingPackageError` without matplotlib and `ImageError` for another kind of file.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingPackageError("pictures need matplotlib: pip install 'voxmoe[report]'") from None
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in _FORMATS:
-        raise ResultsError(f"{path}: pictures are written as {', '.join(_FORMATS)}; end the name with one")
     matrix = np.array([[np.nan if value is None else value for value in row] for row in router["correlation"]])
     prompts = router["prompts"]
-    figure = Figure(figsize=(9.5, 8.5), layout="constrained")
+    figure = new_figure(path, 9.5, 8.5)
     axes = figure.add_subplot()
     image = axes.imshow(matrix, cmap="cividis", vmin=min(-0.2, float(np.nanmin(matrix, initial=0))), vmax=1)
     figure.colorbar(image, ax=axes, shrink=0.8, label="correlation of expert weights")
@@ -44,5 +35,4 @@ def draw_correlations(path: Path, router: dict[str, Any]) -> None:
             axes.axhline(end - 0.5, color="white", linewidth=1.5)
             axes.axvline(end - 0.5, color="white", linewidth=1.5)
     axes.set_xlabel("V volume, R region, S shape, D spread")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=200, metadata={"Software": None} if kind == "png" else None)
+    save_figure(path, figure, dpi=200)

@@ -24,8 +24,9 @@ from accelerate.utils import send_to_device
 from transformers import set_seed
 
 from voxmoe import __version__
+from voxmoe.default import default_pointer
 from voxmoe.errors import DatasetError
-from voxmoe.files import home, sha256, write_bytes, write_json
+from voxmoe.files import sha256, write_bytes, write_json
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.model.encoder import make_encoder
 from voxmoe.model.language import load_tokenizer
@@ -81,7 +82,7 @@ def is_finished(recipe: Recipe) -> bool:
 
 def make_default(model: Path) -> None:
     """Let `voxmoe ask` use this model where none is named."""
-    write_bytes(home() / "default-model", f"{model.resolve()}\n".encode())
+    write_bytes(default_pointer(), f"{model.resolve()}\n".encode())
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,10 @@ def brain_of(images: dict[Modality, Volume], protocol: Protocol) -> Brain | str:
     return brain
 
 
-def _regions(mask: Volume, atlas: str, space: str | None, required: bool) -> RegionMap | str:
+def regions_of(scan: Volume, atlas: str, space: str | None, required: bool = False) -> RegionMap | str:
+    """The regions on a scan's grid, or, where they cannot be told and are not `required`, the reason."""
     try:
-        return region_map(mask, atlas, space)
+        return region_map(scan, atlas, space)
     except AtlasError as error:
         if required:
             raise
@@ -73,5 +74,5 @@ def measure(
     if t1 is not None:
         images[Modality.T1] = read_image(t1)
         check_same_grid(mask, images[Modality.T1])
-    regions = _regions(mask, atlas or rules.atlas, space or files.space, required=bool(atlas or space))
+    regions = regions_of(mask, atlas or rules.atlas, space or files.space, required=bool(atlas or space))
     return find(mask, meaning, rules, brain_of(images, rules), regions)

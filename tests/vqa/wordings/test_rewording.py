@@ -272,7 +272,7 @@ def test_killed_it_goes_on(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "voxmoe.cli.main",
+        "voxmoe",
         "wordings",
         str(out),
         "--model",
