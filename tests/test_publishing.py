@@ -49,11 +49,19 @@ def test_it_weighs_half(published: Path, seeing_model: Path) -> None:
 def test_nothing_leads_back_to_the_machine(published: Path, seeing_model: Path, tiny_language: Path) -> None:
     """But for the language model of the tests, which is a folder."""
     assert (seeing_model / "manifest.json").read_text().count("/") > 4
-    for path in published.iterdir():
+    for path in published.rglob("*"):
         if path.suffix in (".json", ".yaml", ".md", ".jsonl"):
             text = path.read_text().replace(str(tiny_language), "")
             assert str(seeing_model.parent.parent) not in text, path.name
             assert str(Path.home()) not in text, path.name
+
+
+def test_the_record_of_its_eye_comes_with_it(published: Path, tiny_eye: Path) -> None:
+    kept = published / "eye"
+    assert json.loads((kept / "manifest.json").read_text()) == json.loads((tiny_eye / "manifest.json").read_text())
+    assert (kept / "training.jsonl").read_bytes() == (tiny_eye / "training.jsonl").read_bytes()
+    assert yaml.safe_load((kept / "recipe.yaml").read_text())["out"] == tiny_eye.name
+    assert not (published / "start").exists()
 
 
 def test_the_card_tells_what_it_learnt_from_and_how_it_does(published: Path) -> None:

@@ -3,6 +3,7 @@
     OUT/model.safetensors   all but the language model's own weights, floating point in bf16
     OUT/config.json, ..     settings, tokenizer and processor as they were
     OUT/recipe.yaml, OUT/manifest.json, OUT/training.jsonl   the record of its training
+    OUT/eye, OUT/start      the records of the eye and of the model that it started from, where they are folders
     OUT/results-*.json      evaluations, where any were given
     OUT/README.md           the model card
 
@@ -48,7 +49,8 @@ def publish(model: Path, out: Path, evaluations: Sequence[Path] = ()) -> dict[st
         raise WeightsError(f"{model}: no finished model here; train one with voxmoe train RECIPE")
     found = [results.load(path) for path in evaluations]
     manifest = _without_places(json.loads((model / "manifest.json").read_text()))
-    recipe = _without_places(yaml.safe_load((model / "recipe.yaml").read_text()))
+    trained_by = yaml.safe_load((model / "recipe.yaml").read_text())
+    recipe = _without_places(trained_by)
     config = json.loads((model / "config.json").read_text())
     config["settings"] = _started(config["settings"])
     state = {
@@ -56,6 +58,7 @@ def publish(model: Path, out: Path, evaluations: Sequence[Path] = ()) -> dict[st
         for name, tensor in load_file(model / _WEIGHTS).items()
     }
     out.mkdir(parents=True, exist_ok=True)
+    _publish_records(trained_by, out)
     for name in _COPIED:
         if (model / name).is_file():
             shutil.copyfile(model / name, out / name)
@@ -68,8 +71,26 @@ def publish(model: Path, out: Path, evaluations: Sequence[Path] = ()) -> dict[st
     write_bytes(out / _WEIGHTS, save(state, {"format": "pt"}))
     return {
         "out": str(out),
-        "files": {path.name: path.stat().st_size for path in sorted(out.iterdir()) if not path.name.startswith(".")},
+        "files": {
+            str(path.relative_to(out)): path.stat().st_size
+            for path in sorted(out.rglob("*"))
+            if path.is_file() and not path.name.startswith(".")
+        },
     }
+
+
+def _publish_records(recipe: dict[str, Any], out: Path) -> None:
+    """What is told of the trainings before: recipe, manifest and log of each."""
+    vision = recipe["model"]["vision"]
+    for name, place in (("eye", vision and vision["weights"]), ("start", recipe["start"])):
+        if place is None or not (Path(place) / "manifest.json").is_file():
+            continue
+        began = Path(place)
+        (out / name).mkdir(exist_ok=True)
+        shutil.copyfile(began / "training.jsonl", out / name / "training.jsonl")
+        write_json(out / name / "manifest.json", _without_places(json.loads((began / "manifest.json").read_text())))
+        told = _without_places(yaml.safe_load((began / "recipe.yaml").read_text()))
+        write_bytes(out / name / "recipe.yaml", yaml.safe_dump(told, sort_keys=False).encode())
 
 
 def _started(settings: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +154,7 @@ def model_card(name: str, manifest: dict[str, Any], settings: dict[str, Any], ev
         "```python",
         "from voxmoe.answering import Answerer",
         "",
-        f'answerer = Answerer.from_pretrained("{name}")',
+        'answerer = Answerer.from_pretrained("PLACE")  # the folder of this card, or its name on the hub',
         "```",
         "",
     ]
