@@ -1,6 +1,7 @@
 """Pretraining on phantoms: what is drawn, that it learns, and that an interrupted run ends with the same weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from voxmoe.errors import RecipeError
+from voxmoe.errors import RecipeError, StudyError
 from voxmoe.imaging.grid import to_grid
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.parts import Part
-from voxmoe.imaging.phantoms import draw_phantom
+from voxmoe.imaging.phantoms import draw_phantom, read_masks
 from voxmoe.model.encoder import load_encoder, make_encoder
 from voxmoe.training import pretraining
 from voxmoe.training.pretraining import CHECKPOINT, is_pretrained, pretrain
@@ -135,8 +136,60 @@ def test_the_checkpoint_of_another_recipe_is_not_gone_on_with(tmp_path: Path, mo
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
+def test_lesions_can_be_shaped_by_the_masks_of_a_cohort(cohort: Path, tmp_path: Path) -> None:
+    settings = SUBJECTS.model_copy(update={"masks": cohort})
+    shaped, grown = Subjects(settings, GRID, 5), Subjects(SUBJECTS, GRID, 5)
+    again = Subjects(settings, GRID, 5, shaped.masks)
+    sample = shaped.sample(1)
+    assert torch.equal(sample.images, again.sample(1).images)
+    assert torch.equal(sample.fractions, again.sample(1).fractions)
+    assert sample.fractions.sum(dim=0).max() <= 1.001
+    assert not torch.equal(sample.fractions, grown.sample(1).fractions)
+    assert grown.masks is None
+    placement = shaped._subject(1)[0].parameters.placement
+    assert placement is not None
+    assert shaped.masks is not None
+    assert placement.mask in shaped.masks.by_digest
+
+
+def test_a_run_counts_by_the_bytes_of_its_masks_and_tells_which_are_of_no_use(cohort: Path, tmp_path: Path) -> None:
+    masks = sorted(cohort.rglob("*-seg.nii.gz"))
+    (tmp_path / "masks").mkdir()
+    shutil.copy(masks[0], tmp_path / "masks")
+    (tmp_path / "masks" / "BraTS-GLI-09999-100-seg.nii.gz").write_bytes(b"no image")
+
+    def recipe(folder: str | None) -> EyeRecipe:
+        plain = recipe_of(tmp_path / "eye", steps=2)
+        subjects = plain.subjects.model_copy(update={"masks": folder and tmp_path / folder})
+        return plain.model_copy(update={"subjects": subjects})
+
+    heard: list[str] = []
+    pretrain(recipe("masks"), note=heard.append)
+    (told,) = heard
+    assert "BraTS-GLI-09999-100-seg.nii.gz" in told
+    manifest = json.loads((tmp_path / "eye" / "manifest.json").read_text())
+    assert manifest["masks"] == {"digest": read_masks(tmp_path / "masks").digest, "n": 1, "left_out": 1}
+    assert is_pretrained(recipe("masks"))
+    assert not is_pretrained(recipe(None))
+    (tmp_path / "masks").rename(tmp_path / "moved")
+    assert is_pretrained(recipe("moved"))
+    shutil.copy(masks[1], tmp_path / "moved")
+    assert not is_pretrained(recipe("moved"))
+    with pytest.raises(StudyError, match="no such folder"):
+        pretrain(recipe("masks"))
+    with pytest.warns(UserWarning, match="09999"):
+        pretrain(recipe("moved"))
+
+
+def test_without_masks_the_terms_of_a_run_are_those_of_before(tmp_path: Path) -> None:
+    terms = json.loads(pretraining._terms(recipe_of(tmp_path)))
+    assert terms["subjects"].keys() == {"profiles", "spacing", "kept", "takes"}
+
+
 def test_the_shipped_recipe_is_valid_and_wrong_ones_are_told(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[2] / "recipes" / "eye.yaml"
     assert isinstance(load(EyeRecipe, shipped).fit, DenseFitSettings)
     with pytest.raises(RecipeError, match="gli-2042"):
         load(EyeRecipe, shipped, ["subjects.profiles={gli-2042: 1}"])
+    with pytest.raises(RecipeError, match="met-2042"):
+        load(EyeRecipe, shipped, ["subjects.masks=runs", "subjects.masks_profile=met-2042"])

@@ -73,16 +73,40 @@ def phantom(
     n: Annotated[int, typer.Option("--n", min=1, help="Number of studies.")] = 20,
     profile: Annotated[str, typer.Option(help="The release whose layout and labels to write.")] = "gli",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Shape the lesions by the masks in this folder: segmented studies in any layout, or masks alone. Only "
+            "shapes are used.",
+        ),
+    ] = None,
+    masks_profile: Annotated[
+        str | None,
+        typer.Option(help="The release whose label values those masks hold, where neither layout nor names say it."),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
 ) -> None:
-    """Write a synthetic cohort with known truth in the layout of a release, or as msd-task01, nnunet or bids."""
+    """Write a synthetic cohort with known truth in the layout of a release, or as msd-task01, nnunet or bids.
+
+    Exit code 1 if masks had to be left out.
+    """
     from voxmoe.cli import show
     from voxmoe.imaging.layouts import profile_named
-    from voxmoe.imaging.phantoms import write_cohort
+    from voxmoe.imaging.phantoms import read_masks, write_cohort
 
+    layout, real = profile_named(profile), None
     with show.Progress() as progress:
-        write_cohort(out, n, profile_named(profile), seed, jobs=jobs, progress=progress.of("drawing studies"))
+        if masks is not None:
+            real = read_masks(masks, masks_profile, progress.of("reading masks"))
+        write_cohort(out, n, layout, seed, jobs=jobs, progress=progress.of("drawing studies"), masks=real)
     show.note(f"{n} studies in {out}")
+    if real is not None:
+        show.note(f"lesions shaped by {len(real.kept)} masks, each any number of times")
+        for reason in real.skipped:
+            show.note(f"left out: {reason}")
+        if real.skipped:
+            raise typer.Exit(SKIPPED)
 
 
 @app.command()
@@ -310,7 +334,7 @@ def pretrain(
         return
     try:
         with show.Progress() as progress:
-            run_pretraining(loaded, progress.report)
+            run_pretraining(loaded, progress.report, show.note)
     except KeyboardInterrupt:
         show.note(f"{loaded.out}: the same command goes on from the last checkpoint, if there is one")
         raise

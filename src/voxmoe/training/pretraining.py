@@ -8,10 +8,12 @@
 A recipe of a model names OUT as `model.vision.weights` and `model.grounding.weights`.
 """
 
+import hashlib
 import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ import yaml
 from torch import nn
 
 from voxmoe import __version__
-from voxmoe.files import write_bytes, write_json
+from voxmoe.files import sha256, write_bytes, write_json
+from voxmoe.imaging.layouts import find_masks
 from voxmoe.imaging.parts import Part
+from voxmoe.imaging.phantoms import Masks
 from voxmoe.model.encoder import start_encoder
 from voxmoe.model.grounding import find_parts, start_grounding
 from voxmoe.model.pyramid import PyramidEncoder
@@ -42,9 +46,21 @@ CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "model.safetensors"
 
 
+def _files_digest(folder: Path, profile: str | None) -> str:
+    """What tells the masks of a folder, all together, from others, unread and wherever they lie."""
+    digests = sorted(sha256(files.mask) for files in find_masks(folder, profile) if files.mask)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def _terms(recipe: EyeRecipe) -> str:
     """What a run must have been made under to count, or to be gone on with."""
     decided = recipe.model_dump(mode="json", exclude={"name", "out", "held_out"})
+    subjects, masks = decided["subjects"], recipe.subjects.masks
+    # of masks their bytes count, not their place; without them nothing is said, so that older runs go on
+    if masks is None:
+        del subjects["masks"], subjects["masks_profile"]
+    else:
+        subjects["masks"] = _files_digest(masks, recipe.subjects.masks_profile)
     return json.dumps({"voxmoe": __version__, **decided}, sort_keys=True)
 
 
@@ -54,17 +70,17 @@ def is_pretrained(recipe: EyeRecipe) -> bool:
     return manifest.is_file() and is_intact(weights) and told(weights).get("terms") == _terms(recipe)
 
 
-def _save(place: Path, trainer: Trainer, recipe: EyeRecipe, losses: list[float]) -> None:
+def _save(place: Path, trainer: Trainer, terms: str, losses: list[float]) -> None:
     tensors = {f"model.{name}": value for name, value in trainer.model.state_dict().items()}
     for name, weight in trainer.model.named_parameters():
         tensors |= {f"{kind}.{name}": value for kind, value in trainer.optimiser.state[weight].items()}
     tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
-    write_tensors(place, tensors, {"terms": _terms(recipe)})
+    write_tensors(place, tensors, {"terms": terms})
 
 
-def _resume(place: Path, trainer: Trainer, recipe: EyeRecipe) -> list[float]:
-    """Put a run back to its checkpoint, if there is one of the same recipe; the losses until then."""
-    if not is_intact(place) or told(place).get("terms") != _terms(recipe):
+def _resume(place: Path, trainer: Trainer, terms: str) -> list[float]:
+    """Put a run back to its checkpoint, if there is one of the same terms; the losses until then."""
+    if not is_intact(place) or told(place).get("terms") != terms:
         return []
     kept = read_tensors(place)
     losses: list[float] = kept.pop("losses").tolist()
@@ -100,12 +116,21 @@ def _dice(model: GroundedSight, samples: list[Sample], report: Report) -> dict[s
     return {name: round(float(np.mean(values)), 4) for name, values in dice.items() if values}
 
 
-def pretrain(recipe: EyeRecipe, report: Report = lambda stage, done, total: None) -> Path:
+def pretrain(
+    recipe: EyeRecipe,
+    report: Report = lambda stage, done, total: None,
+    note: Callable[[str], object] = warnings.warn,
+) -> Path:
     """Run a recipe and return the folder of the finished eye. An interrupted run goes on from its last checkpoint.
 
-    Raises `TrainingError` if the run cannot go on.
+    `note` hears of each mask that cannot be used. Raises `TrainingError` if the run cannot go on, `StudyError` if
+    there are masks to be used and none can be.
     """
     started = time.monotonic()
+    subjects = Subjects(recipe.subjects, recipe.vision.grid, recipe.seed)
+    for reason in subjects.masks.skipped if subjects.masks else ():
+        note(f"left out: {reason}")
+    terms = _terms(recipe)
     torch.manual_seed(recipe.seed)
     encoder, _ = start_encoder(recipe.vision)
     assert isinstance(encoder, PyramidEncoder)
@@ -116,10 +141,9 @@ def pretrain(recipe: EyeRecipe, report: Report = lambda stage, done, total: None
     checkpoint = recipe.out / CHECKPOINT
     recipe.out.mkdir(parents=True, exist_ok=True)
     (recipe.out / "manifest.json").unlink(missing_ok=True)  # of another run: what lies here now is not whole
-    losses = _resume(checkpoint, trainer, recipe)
+    losses = _resume(checkpoint, trainer, terms)
     log = TrainingLog(recipe.out / "training.jsonl")
     log.rewind(losses, 0)
-    subjects = Subjects(recipe.subjects, recipe.vision.grid, recipe.seed)
     drawn = ahead(subjects.__getitem__, range(len(losses) * fit.batch_size, fit.steps * fit.batch_size))
     for step in range(len(losses), fit.steps):
         batch = [next(drawn) for _ in range(fit.batch_size)]
@@ -128,18 +152,26 @@ def pretrain(recipe: EyeRecipe, report: Report = lambda stage, done, total: None
         log.write(stage="eye", step=step + 1, loss=loss)
         report(f"training the eye (loss {np.mean(losses[-20:]):.3f})", step + 1, fit.steps)
         if (step + 1) % fit.save_steps == 0 or step + 1 == fit.steps:
-            _save(checkpoint, trainer, recipe, losses)
-    unseen = Subjects(recipe.subjects, recipe.vision.grid, recipe.seed + _HELD_OUT)
+            _save(checkpoint, trainer, terms, losses)
+    unseen = Subjects(recipe.subjects, recipe.vision.grid, recipe.seed + _HELD_OUT, subjects.masks)
     model = model.cpu().eval()
     measured = _dice(model, list(ahead(unseen.sample, range(recipe.held_out))), report)
-    _finish(recipe, model, measured, len(losses), time.monotonic() - started)
+    _finish(recipe, terms, subjects.masks, model, measured, len(losses), time.monotonic() - started)
     checkpoint.unlink(missing_ok=True)
     return recipe.out
 
 
-def _finish(recipe: EyeRecipe, model: nn.Module, dice: dict[str, float], steps: int, seconds: float) -> None:
+def _finish(
+    recipe: EyeRecipe,
+    terms: str,
+    masks: Masks | None,
+    model: nn.Module,
+    dice: dict[str, float],
+    steps: int,
+    seconds: float,
+) -> None:
     kept = {name: value for name, value in model.state_dict().items() if not name.startswith("tokens.")}
-    write_tensors(recipe.out / WEIGHTS, kept, {"terms": _terms(recipe)})
+    write_tensors(recipe.out / WEIGHTS, kept, {"terms": terms})
     dumped = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     write_bytes(recipe.out / "recipe.yaml", dumped.encode())
     manifest: dict[str, Any] = {
@@ -157,4 +189,6 @@ def _finish(recipe: EyeRecipe, model: nn.Module, dice: dict[str, float], steps: 
         "held_out": {"studies": recipe.held_out, "dice": dice},
         "seconds": round(seconds, 1),
     }
+    if masks is not None:
+        manifest["masks"] = {"digest": masks.digest, "n": len(masks.kept), "left_out": len(masks.skipped)}
     write_json(recipe.out / "manifest.json", manifest)

@@ -138,13 +138,17 @@ class SubjectSettings(Settings):
     """Subjects that can be seen at a time. Twice as many are held in memory, about 16 MB each at 2 mm."""
     takes: PositiveInt = 6
     """How often a subject is seen on average, each time by another scanner."""
+    masks: Path | None = None
+    """A folder of segmented studies, or of masks alone, by which the lesions are shaped; None grows them."""
+    masks_profile: str | None = None
+    """The release whose label values those masks hold, where neither layout nor names say it."""
 
     @model_validator(mode="after")
     def _known(self) -> "SubjectSettings":
         if not self.profiles:
             raise ValueError("at least one profile is needed")
         try:
-            for name in self.profiles:
+            for name in (*self.profiles, *([self.masks_profile] if self.masks_profile else [])):
                 profile_named(name)
         except LabelError as error:
             raise ValueError(str(error)) from None

@@ -13,7 +13,7 @@ from jaxtyping import Float16
 from voxmoe.imaging.grid import GridShape, bounding_box, resample, to_grid
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.parts import Part
-from voxmoe.imaging.phantoms import Subject, draw_subject
+from voxmoe.imaging.phantoms import Masks, Subject, draw_subject, read_masks
 from voxmoe.training.eye import Sample
 from voxmoe.training.recipe import SubjectSettings
 
@@ -24,7 +24,11 @@ _APART = 1 << 32
 class Subjects:
     """Samples by number, on a grid: each an image of a subject with what each part fills of every voxel."""
 
-    def __init__(self, settings: SubjectSettings, grid: GridShape, seed: int) -> None:
+    def __init__(self, settings: SubjectSettings, grid: GridShape, seed: int, masks: Masks | None = None) -> None:
+        """`masks` are those that the settings name, where they were read before."""
+        if masks is None and settings.masks is not None:
+            masks = read_masks(settings.masks, settings.masks_profile)
+        self.masks = masks
         self.settings = settings
         self.grid = grid
         self.seed = seed
@@ -34,7 +38,8 @@ class Subjects:
         """A subject, with what each part fills of each voxel of the grid."""
         names, shares = zip(*sorted(self.settings.profiles.items()), strict=True)
         name = np.random.default_rng([self.seed, number]).choice(names, p=np.array(shares) / sum(shares))
-        subject = draw_subject(profile_named(str(name)), _APART + self.seed, number, self.settings.spacing)
+        profile, spacing = profile_named(str(name)), self.settings.spacing
+        subject = draw_subject(profile, _APART + self.seed, number, spacing, self.masks)
         brain, parts = subject.scene.brain, subject.part_fractions()
         box = bounding_box(brain.voxels.on_grid(brain.inside))
         cropped = [resample(parts[part][box.slices], self.grid) for part in Part]

@@ -81,10 +81,10 @@ def _reached(mask: RealMask, matrix: Float32[np.ndarray, "4 4"], warp: Warp, vox
     return Box((x0, y0, z0), (x1, y1, z1))
 
 
-def _finer(line: Line, times: int) -> Line:
-    """So many places for each of a line's, evenly over the same extent."""
-    first, step, count = line
-    return first - step * (times - 1) / (2 * times), step / times, count * times
+def _finer(line: Line, start: int, stop: int, times: int) -> Line:
+    """From the voxels of a line those from `start` to `stop`, with so many places evenly over each."""
+    first, step, _ = line
+    return first + step * (start - (times - 1) / (2 * times)), step / times, times * (stop - start)
 
 
 def _filled(
@@ -92,11 +92,8 @@ def _filled(
 ) -> Filled:
     """What each part fills of the voxels of a box, before anything is clipped."""
     times = int(np.ceil(voxels.raster.spacing))
-    start = voxels.box.start
-    moved = [tuple(a + b for a, b in zip(end, start, strict=True)) for end in (box.start, box.stop)]
-    (x0, y0, z0), (x1, y1, z1) = moved
-    x, y, z = voxels.raster.lines(Box((x0, y0, z0), (x1, y1, z1)))
-    template = warp.coordinates((_finer(x, times), _finer(y, times), _finer(z, times)))
+    x, y, z = (_finer(*line, times) for line in zip(voxels.lines, box.start, box.stop, strict=True))
+    template = warp.coordinates((x, y, z))
     shape = template[0].shape
     places = _in_mask(matrix, [axis.ravel(order="F") for axis in template])
     there = [part for part in Part if (parts == part).any()]
