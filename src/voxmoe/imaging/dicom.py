@@ -250,7 +250,7 @@ def _ordered(images: Sequence[Image]) -> tuple[list[Image], Stack]:
         )
     mean = (positions[-1] - positions[0]) / (len(images) - 1)
     off = np.abs(positions - positions[0] - np.arange(len(images))[:, None] * mean).max()
-    if off > _UNEVEN * len(images) ** 0.5 * step or np.abs(gaps - step).max() > _UNEVEN * step:
+    if off > _UNEVEN * step or np.abs(gaps - step).max() > _UNEVEN * step:
         raise ImageError(
             f"{folder}: its slices are not evenly spaced: {gaps.min():.4g} to {gaps.max():.4g} mm apart, up to "
             f"{off:.3g} mm off a straight line; reconstruct or export the series with even spacing"
