@@ -163,19 +163,24 @@ def _voxels(place: Place, image: "nib.Nifti1Image") -> np.ndarray:
         ) from None
 
 
+def in_ras(voxels: Shaped[np.ndarray, "I J K"], affine: Float[np.ndarray, "4 4"], source: str) -> Volume:
+    """Voxels in any axis order, with the affine from their indices to mm in RAS, as a volume: a view of them."""
+    orientation = io_orientation(affine)
+    return Volume(
+        data=apply_orientation(voxels, orientation),
+        affine=affine @ inv_ornt_aff(orientation, voxels.shape),
+        source=source,
+        axes="".join(aff2axcodes(affine)),
+    )
+
+
 def _turned(place: Place, image: "nib.Nifti1Image") -> Volume:
     """The volume of an opened NIfTI file in RAS order, its voxels left where they lie: a view."""
     voxels = _voxels(place, image)
     affine = np.asarray(image.affine, dtype=float)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise ImageError(f"{file_of(place)}: its affine is singular or not finite; mend the header's qform or sform")
-    orientation = io_orientation(affine)
-    return Volume(
-        data=apply_orientation(voxels, orientation),
-        affine=affine @ inv_ornt_aff(orientation, voxels.shape),
-        source=str(place),
-        axes="".join(aff2axcodes(affine)),
-    )
+    return in_ras(voxels, affine, str(place))
 
 
 def _scanned(volume: Volume) -> Volume:
