@@ -204,7 +204,7 @@ def test_another_profile_is_refused_unless_that_is_wanted(tiny_model: Path, data
         evaluate(tiny_model, other)
     found = evaluate(tiny_model, other, cross=True)
     assert found["cross"] == {
-        "trained_on": "gli-2024",
+        "trained_on": ["gli-2024"],
         "asked_about": ["goat-2024"],
         "labels_known": [],
         "labels_new": ["Necrosis", "Edema/Invaded Tissue", "Enhancing Tumor"],

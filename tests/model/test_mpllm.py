@@ -27,7 +27,7 @@ QUESTIONS = ["How large is ET?", "Where is the edema located and what shape has 
 @pytest.fixture(scope="module")
 def settings(tiny_language: Path) -> ModelSettings:
     return ModelSettings(
-        vision=VISION, connector=EXPERTS, language=LanguageSettings(name=str(tiny_language)), profile="gli-2024"
+        vision=VISION, connector=EXPERTS, language=LanguageSettings(name=str(tiny_language)), profiles=("gli-2024",)
     )
 
 

@@ -62,7 +62,7 @@ def test_profiles(given: Given, recipe: Recipe, profiles: list[str], message: st
 
 def test_another_profile_than_the_recipes(given: Given, recipe: Recipe) -> None:
     model = recipe.model.model_copy(update={"profiles": ("goat-2024",)})
-    with pytest.raises(DatasetError, match=r"gli-2024.*model\.profile is goat-2024"):
+    with pytest.raises(DatasetError, match=r"gli-2024.*model\.profiles are goat-2024"):
         training_rows(given, recipe.model_copy(update={"model": model}))
 
 
