@@ -55,6 +55,16 @@ def test_labels_are_named_by_name_or_key_as_words_of_their_own() -> None:
     assert keys("what is better, and where?") == []
 
 
+def test_a_name_within_a_longer_one_is_not_named() -> None:
+    profile = profile_named("brats-2021")
+
+    def keys(question: str) -> list[str]:
+        return [label.key for label in labels_named(question, profile)]
+
+    assert keys("How large is the Necrotic and Non-Enhancing Tumor Core?") == ["NCR"]
+    assert keys("Is the Enhancing Tumor in the Necrotic and Non-Enhancing Tumor Core?") == ["NCR", "ET"]
+
+
 def test_findings_of_the_true_mask_are_exact_and_hold_the_answer(study: Study, cohort: Path) -> None:
     assert study.mask is not None
     known = measure(cohort / STUDY).labels["SNFH"]

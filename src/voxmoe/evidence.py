@@ -83,12 +83,17 @@ class Evidence:
 
 
 def labels_named(question: str, profile: Profile) -> tuple[Label, ...]:
-    """The labels of a profile whose name or key stands in a question, in the profile's order."""
+    """The labels of a profile whose name or key stands in a question, in the profile's order.
 
-    def stands(words: str) -> bool:
-        return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", question, re.IGNORECASE) is not None
-
-    return tuple(label for label in profile.labels if stands(label.name) or stands(label.key))
+    A name within a longer one ("Enhancing Tumor" in "Non-Enhancing Tumor Core") does not stand there by itself.
+    """
+    calls = [(words, label.key) for label in profile.labels for words in (label.name, label.key)]
+    named = set()
+    for words, key in sorted(calls, key=lambda call: -len(call[0])):
+        question, times = re.subn(rf"(?<!\w){re.escape(words)}(?!\w)", " ", question, flags=re.IGNORECASE)
+        if times:
+            named.add(key)
+    return tuple(label for label in profile.labels if label.key in named)
 
 
 def _said(answer: Answer, task: Task) -> frozenset[str] | None:
