@@ -43,7 +43,7 @@ def _small_and_drawn_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "SPACES", (SMALL,))
 
 
-def block_phantom(profile: Profile, seed: int, index: int, masks: None) -> Phantom:
+def block_phantom(profile: Profile, seed: int, index: int, masks: None = None) -> Phantom:
     """A brain that is a block, with noise of its own in each modality, and every label of the profile as a block in
     it."""
     name = naming_for(profile).study_id(index)
