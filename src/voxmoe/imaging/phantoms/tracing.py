@@ -70,11 +70,9 @@ def _reached(mask: RealMask, matrix: Float32[np.ndarray, "4 4"], warp: Warp, vox
     if not near.any():
         return None
     box = bounding_box(near)
-    ends = [
-        voxels.raster.voxel(COARSE * np.array(end, dtype=float)) - voxels.box.start for end in (box.start, box.stop)
-    ]
-    first = np.clip(np.floor(ends[0]).astype(int), 0, voxels.shape)
-    last = np.clip(np.ceil(ends[1]).astype(int), 0, voxels.shape)
+    low, high = voxels.raster.voxel(float(COARSE) * np.array([box.start, box.stop])) - voxels.box.start
+    first = np.clip(np.floor(low).astype(int), 0, voxels.shape)
+    last = np.clip(np.ceil(high).astype(int), 0, voxels.shape)
     if (first >= last).any():
         return None
     (x0, y0, z0), (x1, y1, z1) = first.tolist(), last.tolist()
@@ -172,8 +170,8 @@ def _decide(filled: Filled) -> UInt8[np.ndarray, "X Y Z"]:
 def trace_lesions(
     mask: RealMask, placement: Placement, brain: Brain, anatomy: Anatomy, cavities: bool, in_ventricles: bool
 ) -> TracedLesions:
-    """The lesions of a mask in a brain. Without `cavities` none is hollow; `in_ventricles` lets pieces
-    of tumour lie there alone."""
+    """The lesions of a mask in a brain. Without `cavities` none is hollow; `in_ventricles` lets pieces of tumour lie
+    there alone."""
     voxels, warp = brain.voxels, Warp(anatomy, ())
     (place,) = warp.places(np.array([placement.centre(mask)]))
     centres = (world_of(place),)
