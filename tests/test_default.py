@@ -71,14 +71,20 @@ def test_a_folder_without_weights_is_not_shipped() -> None:
 
 def test_the_shipped_model_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    folder = Path("pocket")
     with pytest.raises(WeightsError, match="brings no model along"):
-        model_at(Path("pocket"))
+        model_at(folder)
+    folder.mkdir()
+    assert model_at(folder) == folder
+    folder.rmdir()
     shipped, mine = ship(), own(tmp_path / "mine")
     assert model_at(None) == mine
     assert model_at(Path("pocket")) == shipped
     assert model_at(Path("elsewhere")) == Path("elsewhere")
-    Path("pocket").mkdir()
-    assert model_at(Path("pocket")) == Path("pocket"), "a folder of that name comes first"
+    folder.mkdir()
+    with pytest.raises(WeightsError, match="name the one that is meant in full"):
+        model_at(folder)
+    assert model_at(folder.resolve()) == folder.resolve()
 
 
 def test_info_tells_the_default_and_where_it_is_from(voxmoe: Run, tmp_path: Path) -> None:

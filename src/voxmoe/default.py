@@ -66,13 +66,19 @@ def default_model() -> Path:
 def model_at(named: Path | None) -> Path:
     """The folder of a model that a user names: the default where none is named, the shipped one by the name "pocket".
 
-    A folder of that name comes first. Raises `WeightsError` if there is no default, and none is shipped.
+    Raises `WeightsError` if there is no default, if none is shipped, or if a folder here is called "pocket", too: which
+    model answers is not to depend on where a command is run.
     """
     if named is None:
         return default_model()
-    if named != Path(POCKET) or named.is_dir():
+    if named != Path(POCKET):
         return named
     shipped = shipped_model()
-    if shipped is None:
+    if shipped is not None and named.is_dir():
+        raise WeightsError(
+            f"{POCKET}: both the shipped model and a folder here are called so; name the one that is meant in full: "
+            f"{shipped} or {named.resolve()}"
+        )
+    if shipped is None and not named.is_dir():
         raise WeightsError(f"{POCKET}: this copy of voxmoe brings no model along, and there is no folder of that name")
-    return shipped
+    return shipped or named
