@@ -242,3 +242,8 @@ def test_text_only_needs_no_images(settings: ModelSettings, processor: MpLLMProc
 def test_unaskable_questions_are_refused(processor: MpLLMProcessor, question: str) -> None:
     with pytest.raises(QuestionError):
         processor([question])
+
+
+def test_a_model_of_another_version_is_refused_by_what_differs() -> None:
+    with pytest.raises(WeightsError, match=r"profile: Extra inputs are not permitted.*train it again"):
+        MpLLMConfig(settings={"profile": "gli-2024"})

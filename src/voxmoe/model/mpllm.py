@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -79,7 +79,13 @@ class MpLLMConfig(PreTrainedConfig):
     model_type = "mpllm"
 
     def __init__(self, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        self.settings = ModelSettings.model_validate(settings or {}).model_dump(mode="json")
+        try:
+            self.settings = ModelSettings.model_validate(settings or {}).model_dump(mode="json")
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise WeightsError(
+                f"the model's settings are not those of this version of voxmoe ({problems}); train it again"
+            ) from None
         super().__init__(**kwargs)
 
     @classmethod
