@@ -27,6 +27,14 @@ class Task(StrEnum):
     SPREAD = "spread"
 
 
+class CTTask(StrEnum):
+    """What a model is asked for about a CT: the groups between which TGH-MoE's task router chooses."""
+
+    REPORT = "report"
+    CLOSED = "closed"
+    OPEN = "open"
+
+
 class Kind(StrEnum):
     """How a question relates to what the model can answer."""
 

@@ -21,8 +21,8 @@ def workshop(folder: Path, scale: str = "pocket") -> Workshop:
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
 def test_every_model_of_every_table_is_a_valid_recipe(experiment: Experiment, scale: str, tmp_path: Path) -> None:
     base = workshop(tmp_path, scale)
-    for row in experiment.rows:
-        recipe = base.recipe(row.model, row.dataset)
+    for row in base.rows(experiment):
+        recipe = base.recipe(base.model(row.model), row.dataset)
         assert recipe.out == tmp_path / "runs" / row.dataset / row.model.name
         assert len(row.cells) == len(experiment.columns)
 

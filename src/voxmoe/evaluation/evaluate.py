@@ -189,6 +189,8 @@ class EvaluationSettings(Settings):
     """Whether the heads' pass is repeated with every subset of the modalities."""
     cross: bool = False
     """Whether a dataset about other labels than the model's is allowed."""
+    measure: bool = True
+    """Whether a model that can draw masks is joined by segment-then-measure."""
     seed: int = 0
     """Of the bootstrap."""
 
@@ -231,7 +233,7 @@ def _enter(
     if settings.text:
         texts = write(model, processor, rows, features_of(model, dataset, rows, report), report)
         ledger.add_texts(name, texts, sees)
-    overlap = _measure(ledger, model, settings.seed, report)
+    overlap = _measure(ledger, model, settings.seed, report) if settings.measure else None
     return _Entry(name, model_record(where, model), crossed, subsets, overlap)
 
 

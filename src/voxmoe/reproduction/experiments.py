@@ -53,11 +53,15 @@ class Experiment:
 
 
 MPLLM = Model("mpllm")
-TEXT_ONLY = Model("text-only", ("model.vision=null",))
+CHARTED = Model("mpllm-chart", ("model.chart={}",))
+"""Not the paper's: the language model also reads what the eye's decoder finds (`voxmoe.model.chart`)."""
+TEXT_ONLY = Model("text-only", ("model.vision=null", "model.grounding=null"))
 LLAVA_MED = Model("llava-med", ("model.connector={kind: llava-med}",))
 M3D = Model("m3d", ("model.connector={kind: m3d}",))
 RADFM = Model("radfm", ("model.connector={kind: radfm}",))
-MED3DVLM = Model("med3dvlm", ("model.connector={kind: med3dvlm}", "model.vision={kind: dcformer}"))
+MED3DVLM = Model(
+    "med3dvlm", ("model.connector={kind: med3dvlm}", "model.vision={kind: dcformer}", "model.grounding=null")
+)
 SINGLE = Model("single", ("model.connector={kind: single}",))
 WITHOUT_HEADS = Model(
     "without-heads", ("model.loss={text: 1, volume: 0, region: 0, shape: 0, spread: 0, out_of_scope: 0}",)
@@ -70,6 +74,7 @@ _NAMES = {
     LLAVA_MED: "LLaVA-Med",
     TEXT_ONLY: "text-only",
     MPLLM: "mpLLM",
+    CHARTED: "mpLLM with chart (ours)",
 }
 _TABLE_2 = {
     "gli": {

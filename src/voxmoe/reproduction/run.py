@@ -10,6 +10,7 @@ tables need is trained once. A pretrained encoder and the features that it gives
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ import yaml
 
 from voxmoe import __version__
 from voxmoe.bench.memory import bench_memory
+from voxmoe.default import POCKET, model_at
 from voxmoe.errors import RecipeError
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED
@@ -27,6 +29,7 @@ from voxmoe.evaluation.router import study_router
 from voxmoe.files import sha256, write_bytes, write_json
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.phantoms import write_cohort
+from voxmoe.model.mpllm import MpLLMConfig
 from voxmoe.reproduction.experiments import DATASETS, EXPERIMENTS, MPLLM, Experiment, Model, Row
 from voxmoe.reproduction.scale import Scale, load_scale
 from voxmoe.training.recipe import Recipe, load_recipe
@@ -93,10 +96,22 @@ class Workshop:
     def _start_of(self, model: Model) -> Model | None:
         return None if model == self.start else self.start
 
+    def rows(self, experiment: Experiment) -> list[Row]:
+        """The rows of a table that are made at this scale."""
+        return [row for row in experiment.rows if row.model.name not in self.scale.without]
+
+    @cached_property
+    def _base(self) -> dict[str, Any]:
+        """The scale's recipe, with the shipped eye where it is asked for."""
+        base = deepcopy(self.scale.recipe)
+        if self.scale.eye is not None:
+            base["model"] |= _shipped_eye()
+        return base
+
     def recipe(self, model: Model, dataset: str) -> Recipe:
         """The recipe of a model of this scale on a dataset."""
         base = self.out / "recipe.yaml"
-        write_bytes(base, yaml.safe_dump(self.scale.recipe, sort_keys=False).encode())
+        write_bytes(base, yaml.safe_dump(self._base, sort_keys=False).encode())
         runs = self.out / "runs" / dataset
         places = [f"name={dataset}-{model.name}", f"data={self.out / 'datasets' / dataset}", f"out={runs / model.name}"]
         if (start := self._start_of(model)) is not None:
@@ -113,14 +128,28 @@ class Workshop:
             train(recipe, self._named(f"{dataset} {model.name}"))
         return recipe.out
 
-    def evaluated(self, model: Model, dataset: str, split: str, text: bool) -> Record:
-        """The results of a model on a split, evaluated unless they are there."""
+    def evaluated(self, model: Model, dataset: str, split: str, text: bool, measure: bool) -> Record:
+        """The results of a model on a split, evaluated unless they are there; with `measure` also those of
+        segment-then-measure, where the model can draw."""
         place = self.trained(model, dataset)
         kept = place / f"evaluation-{split}{'-text' * text}.json"
         if not kept.is_file():
             report = self._named(f"{dataset} {model.name}")
-            save(kept, evaluate(place, self.out / "datasets" / dataset, split=split, text=text, report=report))
+            data = self.out / "datasets" / dataset
+            save(kept, evaluate(place, data, split=split, text=text, measure=measure, report=report))
         return load(kept)
+
+
+def _shipped_eye() -> Record:
+    """Encoder and decoder of the shipped model as parts of a recipe; raises `WeightsError` where none is shipped."""
+    folder = model_at(Path(POCKET))
+    settings = MpLLMConfig.from_pretrained(folder).parsed
+    parts = {"vision": settings.vision, "grounding": settings.grounding}
+    return {
+        name: part.model_copy(update={"weights": str(folder)}).model_dump(mode="json")
+        for name, part in parts.items()
+        if part is not None
+    }
 
 
 def _measured(results: Record, method: str, measures: tuple[str, ...]) -> Record:
@@ -130,7 +159,9 @@ def _measured(results: Record, method: str, measures: tuple[str, ...]) -> Record
 
 def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
     model = workshop.model(row.model, experiment.name)
-    results = workshop.evaluated(model, row.dataset, experiment.split, experiment.from_text)
+    # mpLLM stands in every table, and the masks are the same for all who see by one eye: they are drawn for it alone.
+    measure = row.model == MPLLM
+    results = workshop.evaluated(model, row.dataset, experiment.split, experiment.from_text, measure)
     own = results["method"]
     written = own + FROM_TEXT
     return {
@@ -157,8 +188,9 @@ def reproduce(workshop: Workshop, experiment: Experiment) -> Record:
     model that can draw masks, segment-then-measure.
     """
     rows = []
-    for done, row in enumerate(experiment.rows):
-        workshop.report(experiment.name, done, len(experiment.rows))
+    made = workshop.rows(experiment)
+    for done, row in enumerate(made):
+        workshop.report(experiment.name, done, len(made))
         rows.append(_row(workshop, experiment, row))
     table = {
         "version": VERSION,
@@ -190,7 +222,7 @@ def workshop_at(out: Path, scale: str, cohorts: Sequence[str], report: Report) -
 
 def plans(workshop: Workshop, names: Sequence[str]) -> list[Record]:
     """What some tables need, and what of it is there, each model once: the dry run."""
-    rows = [(row.dataset, workshop.model(row.model, name)) for name in names for row in _rows_of(name)]
+    rows = [(row.dataset, workshop.model(row.model, name)) for name in names for row in _rows_of(workshop, name)]
     starts = [(dataset, workshop.start) for dataset, _ in rows if workshop.start is not None]
     runs = dict.fromkeys([*starts, *rows])
     return [
@@ -210,16 +242,16 @@ def _experiment(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
-def _rows_of(name: str) -> tuple[Row, ...]:
+def _rows_of(workshop: Workshop, name: str) -> list[Row]:
     if name == FIGURE_3:
-        return (Row((), MPLLM, "gli", {}),)
-    return () if name == MEMORY else _experiment(name).rows
+        return [Row((), MPLLM, "gli", {})]
+    return [] if name == MEMORY else workshop.rows(_experiment(name))
 
 
 def reproduced(workshop: Workshop, names: Sequence[str]) -> list[Record]:
     """The tables and figures of these names, one after the other; raises `RecipeError` for a name that is unknown."""
     for name in names:
-        _rows_of(name)
+        _rows_of(workshop, name)
     others = {FIGURE_3: reproduce_figure_3, MEMORY: reproduce_memory}
     return [others[name](workshop) if name in others else reproduce(workshop, _experiment(name)) for name in names]
 

@@ -29,6 +29,10 @@ class Scale(Settings):
 
     name: Name
     summary: str
+    eye: Literal["shipped"] | None = None
+    """All models see by the encoder of the shipped model, and may draw by its decoder; None: as the recipe says."""
+    without: tuple[str, ...] = ()
+    """Models of the tables that are not made at this scale."""
     recipe: dict[str, Any]
     """The base recipe; its `data` and `out` are filled in."""
     models: Mapping[str, tuple[str, ...]] = {}

@@ -23,13 +23,14 @@ def header(table: Mapping[str, Any]) -> list[str]:
 
 
 def lines(table: Mapping[str, Any]) -> list[list[str]]:
-    """One line a row; after the rows of a dataset, the majority classes on the same questions."""
+    """One line a row; after the rows of a dataset, the majority classes and segment-then-measure on the same
+    questions."""
     found: list[list[str]] = []
     for place, row in enumerate(table["rows"]):
         found.append(_line(table, row))
         following = table["rows"][place + 1 :]
         if not following or following[0]["dataset"] != row["dataset"]:
-            found += [_baseline(table, row, name) for name in row["baselines"]]
+            found += [_baseline(table, row, *baseline) for baseline in _baselines(table, row["dataset"]).items()]
     return found
 
 
@@ -43,11 +44,20 @@ def _line(table: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
     return cells
 
 
-def _baseline(table: Mapping[str, Any], row: Mapping[str, Any], name: str) -> list[str]:
+def _baselines(table: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Those of all rows of a dataset: they do not depend on the model, but not every row has each."""
+    found: dict[str, Any] = {}
+    for row in table["rows"]:
+        if row["dataset"] == dataset:
+            found |= row["baselines"]
+    return found
+
+
+def _baseline(table: Mapping[str, Any], row: Mapping[str, Any], name: str, figures: Mapping[str, Any]) -> list[str]:
     first = [row["cells"][0], name] if len(table["columns"]) == 2 else [name]
     cells = first + [""] * (len(table["columns"]) - len(first))
     for measure in table["measures"]:
-        cells += [_pair(row["baselines"][name][measure], "value", "sd_by_patient"), "-"]
+        cells += [_pair(figures[measure], "value", "sd_by_patient"), "-"]
     return cells + ["-"] * (len(header(table)) - len(cells))
 
 
