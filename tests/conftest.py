@@ -15,6 +15,7 @@ _ROOMS = (
     "imaging",
     "vqa.audit",
     "vqa.components",
+    "vqa.ct",
     "vqa.dataset",
     "vqa.encoding",
     "vqa.findings",

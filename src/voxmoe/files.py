@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from voxmoe.errors import MissingPackageError
+from voxmoe.errors import DatasetError, MissingPackageError
 
 
 @contextmanager
@@ -60,3 +60,14 @@ def home() -> Path:
     if named := os.environ.get("VOXMOE_HOME"):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "voxmoe"
+
+
+def inside(root: Path, name: str) -> Path:
+    """The file that a path relative to `root` names; raises `DatasetError` if it leaves `root`, by a link too."""
+    relative = PurePosixPath(name)
+    place = root / relative
+    if relative.is_absolute() or PureWindowsPath(name).drive or "\\" in name or ".." in relative.parts:
+        raise DatasetError(f"{name}: leaves {root}; a path relative to it, with / and without .., is needed")
+    if not place.resolve().is_relative_to(root.resolve()):
+        raise DatasetError(f"{name}: is a link that leaves {root} (to {place.resolve()}); put the file itself there")
+    return place

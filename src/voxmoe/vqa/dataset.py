@@ -319,6 +319,8 @@ def open_dataset(root: Path | str) -> Dataset:
         manifest = json.loads((root / "manifest.json").read_text())
     except FileNotFoundError:
         raise DatasetError(f"{root}: no finished dataset here; make one with voxmoe build COHORT {root}") from None
+    if "questions" not in manifest:
+        raise DatasetError(f"{root}: a dataset about CTs (voxmoe collect); one about MRI studies is needed here")
     for split in SPLITS:
         if manifest["questions"][split] and not (root / "data" / f"{split}.parquet").is_file():
             raise DatasetError(f"{root}: data/{split}.parquet is missing; build the dataset again")
