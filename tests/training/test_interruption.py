@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from voxmoe.training import run as run_module
 from voxmoe.training.recipe import Recipe, load_recipe
-from voxmoe.training.run import is_finished, train
+from voxmoe.training.record import is_finished
+from voxmoe.training.run import train
 from voxmoe.training.trainer import COMPLETE, last_checkpoint
 
 # Dropout, missing modalities, views, accumulation and an epoch's end: everything that is drawn.

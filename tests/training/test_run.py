@@ -15,7 +15,8 @@ from voxmoe.errors import DatasetError, MissingPackageError, QuestionError, Trai
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.model.mpllm import MpLLM, MpLLMConfig
 from voxmoe.training.recipe import load_recipe
-from voxmoe.training.run import is_finished, train
+from voxmoe.training.record import is_finished
+from voxmoe.training.run import train
 from voxmoe.training.trainer import last_checkpoint
 from voxmoe.vqa.dataset import SPLITS, open_dataset
 

@@ -297,7 +297,8 @@ def train(
     """
     from voxmoe.cli import show
     from voxmoe.training.recipe import load_recipe
-    from voxmoe.training.run import is_finished, make_default
+    from voxmoe.training.record import is_finished
+    from voxmoe.training.run import make_default
     from voxmoe.training.run import train as run_training
 
     loaded = load_recipe(recipe, settings or [])

@@ -3,6 +3,7 @@
 Axes: D slice, inferior to superior; C window; H from anterior to posterior; W from the patient's right to left.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -123,3 +124,20 @@ def windowed(volume: Volume, settings: PictureSettings) -> Float32[np.ndarray, "
         picture = resample(plane, (1, size, size))[0, ::-1, ::-1]
         pictures[index] = picture if grey else [window(picture) for window in settings.windows]
     return pictures
+
+
+def label_shares(
+    mask: Volume, values: Sequence[int], settings: PictureSettings, cells: int
+) -> Float32[np.ndarray, "D L P P"]:
+    """How much of each of `cells` x `cells` parts of every picture each label value covers, 0 to 1.
+
+    Pictures lie as `windowed` draws them of the volume with this mask; what a square is padded with has no label.
+    """
+    depth = settings.depth or mask.shape[2]
+    shares = np.empty((depth, len(values), cells, cells), dtype=np.float32)
+    for index in range(depth):
+        plane = _slab(mask.data, index, depth, "nearest")
+        for place, value in enumerate(values):
+            covered = _squared((plane == value).astype(np.float32), mask.spacing[:2], settings.square, 0.0)
+            shares[index, place] = resample(covered, (1, cells, cells))[0, ::-1, ::-1]
+    return shares

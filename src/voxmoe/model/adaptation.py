@@ -49,6 +49,8 @@ class VolumeFeatures:
 
     tokens: Float[Tensor, "B G T O"]
     present: Bool[Tensor, "B G"]
+    slices: Float[Tensor, "S N K"]
+    """What the tower sees of every slice that is there, before slices are averaged and projected."""
 
     @property
     def fused(self) -> Fused:
@@ -110,7 +112,7 @@ class Adaptation:
         pooled = torch.stack([group.mean(dim=0) for volume in groups for group in volume])
         counts = torch.tensor([len(volume) for volume in groups], device=pixels.device)
         there = torch.arange(int(counts.max()), device=pixels.device) < counts[:, None]
-        return VolumeFeatures(spread(self.family.project(inner, self.projector, pooled), there), there)
+        return VolumeFeatures(spread(self.family.project(inner, self.projector, pooled), there), there, tokens)
 
     def learn_shared(self) -> list[str]:
         """Stage 1: attention across slices, projector and adapters (LoRA) learn, nothing else; the names of what

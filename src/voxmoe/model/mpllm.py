@@ -36,7 +36,7 @@ from voxmoe.model.language import LanguageSettings, add_lora, load_language_mode
 from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
 from voxmoe.model.vision import VisionSettings
 from voxmoe.model.weights import check_fit
-from voxmoe.settings import Settings
+from voxmoe.settings import Settings, problems
 from voxmoe.vocabulary import Modality
 
 _STUDY = ("images", "tokens", "cls", "low", "chart", "present")
@@ -82,9 +82,8 @@ class MpLLMConfig(PreTrainedConfig):
         try:
             self.settings = ModelSettings.model_validate(settings or {}).model_dump(mode="json")
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
             raise WeightsError(
-                f"the model's settings are not those of this version of voxmoe ({problems}); train it again"
+                f"the model's settings are not those of this version of voxmoe ({problems(error)}); train it again"
             ) from None
         super().__init__(**kwargs)
 

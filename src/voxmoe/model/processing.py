@@ -13,6 +13,7 @@ from voxmoe.errors import QuestionError
 from voxmoe.imaging.grid import GriddedStudy, to_grid
 from voxmoe.imaging.study import Study
 from voxmoe.model.mpllm import MpLLMConfig
+from voxmoe.model.padding import padded
 
 MAX_QUESTION_TOKENS = 512
 
@@ -56,9 +57,9 @@ class MpLLMProcessor(ProcessorMixin):
     ) -> dict[str, Int[Tensor, "B L"]]:
         """Ids of questions, padded on the left, and of answers, padded on the right, with their masks."""
         data: dict[str, Tensor] = {}
-        data["question_ids"], data["question_mask"] = self._pad(questions, left=True)
+        data["question_ids"], data["question_mask"] = padded(questions, self.tokenizer.eos_token_id, left=True)
         if answers is not None:
-            data["answer_ids"], data["answer_mask"] = self._pad(answers, left=False)
+            data["answer_ids"], data["answer_mask"] = padded(answers, self.tokenizer.eos_token_id, left=False)
         return data
 
     def see(self, studies: Sequence[Study | GriddedStudy]) -> dict[str, Tensor]:
@@ -75,16 +76,6 @@ class MpLLMProcessor(ProcessorMixin):
     def decode_answers(self, ids: Int[Tensor, "B L"]) -> list[str]:
         texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
-
-    def _pad(self, sequences: Sequence[list[int]], left: bool) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
-        longest = max(map(len, sequences))
-        ids = torch.full((len(sequences), longest), self.tokenizer.eos_token_id)
-        mask = torch.zeros_like(ids)
-        for row, sequence in enumerate(sequences):
-            place = slice(longest - len(sequence), None) if left else slice(0, len(sequence))
-            ids[row, place] = torch.tensor(sequence)
-            mask[row, place] = 1
-        return ids, mask
 
 
 def check_question(question: str, ids: Sequence[int]) -> None:

@@ -72,12 +72,13 @@ def _projected(model: Any, projector: Any, tokens: Float[Tensor, "S N K"]) -> Fl
 
 @dataclass(frozen=True)
 class Family:
-    """Paths from the inner model (without the head over the vocabulary) to its tower and projector; what the tower
-    makes of slices, as the projector takes it but for any spatial merge; and the merge with the projector. Between the
-    two, tokens of neighbouring slices at the same place may be averaged."""
+    """Paths from the inner model (without the head over the vocabulary) to its tower, projector and decoder; what the
+    tower makes of slices, as the projector takes it but for any spatial merge; and the merge with the projector.
+    Between the two, tokens of neighbouring slices at the same place may be averaged."""
 
     tower: str
     projector: str
+    language: str = "language_model"
     see: Callable[[Any, Any, Float[Tensor, "S C H W"]], Float[Tensor, "S N K"]] = _last
     project: Callable[[Any, Any, Float[Tensor, "S N K"]], Float[Tensor, "S T O"]] = _projected
     layers_read: Callable[[Any, int], int] = _all_layers
@@ -160,14 +161,18 @@ FAMILIES = MappingProxyType(
     {
         "gemma3": Family("vision_tower", "multi_modal_projector"),
         # Their own `get_image_features` takes an image of zeros for padding and leaves it out; a slice may be all zero.
-        "idefics3": Family("vision_model", "connector"),
-        "smolvlm": Family("vision_model", "connector"),
+        "idefics3": Family("vision_model", "connector", "text_model"),
+        "smolvlm": Family("vision_model", "connector", "text_model"),
         "internvl": Family(
-            "vision_tower", "multi_modal_projector", _internvl_sees, _internvl_projects, layers_read=_up_to_chosen
+            "vision_tower",
+            "multi_modal_projector",
+            see=_internvl_sees,
+            project=_internvl_projects,
+            layers_read=_up_to_chosen,
         ),
-        "llava": Family("vision_tower", "multi_modal_projector", _llava_sees, layers_read=_up_to_chosen),
+        "llava": Family("vision_tower", "multi_modal_projector", see=_llava_sees, layers_read=_up_to_chosen),
         "paligemma": Family("vision_tower", "multi_modal_projector"),
-        "qwen2_5_vl": Family("visual", "visual.merger", _qwen_sees, _qwen_projects),
+        "qwen2_5_vl": Family("visual", "visual.merger", see=_qwen_sees, project=_qwen_projects),
     }
 )
 

@@ -33,7 +33,8 @@ from voxmoe.model.mpllm import MpLLMConfig
 from voxmoe.reproduction.experiments import DATASETS, EXPERIMENTS, MPLLM, Experiment, Model, Row
 from voxmoe.reproduction.scale import Scale, load_scale
 from voxmoe.training.recipe import Recipe, load_recipe
-from voxmoe.training.run import is_finished, train
+from voxmoe.training.record import is_finished
+from voxmoe.training.run import train
 from voxmoe.vqa.dataset import build_dataset
 from voxmoe.vqa.protocol import PAPER_V2
 

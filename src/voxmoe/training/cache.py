@@ -19,10 +19,12 @@ FEATURES = "features"
 GRIDS = "grids"
 EYES = "eyes"
 DIGESTS = "digests"
+PICTURES = "pictures"
 KINDS = {
     FEATURES: "what encoders see of studies",
     GRIDS: "studies on a model's grid, to pretrain its eye",
     EYES: "pretrained encoders",
+    PICTURES: "slices of CTs as readers take them",
     DIGESTS: "what image files hold, by their size and time of change",
 }
 

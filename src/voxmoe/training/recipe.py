@@ -13,7 +13,7 @@ from voxmoe.model.grounding import GroundingSettings
 from voxmoe.model.language import multiplies_bf16
 from voxmoe.model.mpllm import ModelSettings
 from voxmoe.model.pyramid import PyramidSettings
-from voxmoe.settings import Settings
+from voxmoe.settings import Settings, problems
 from voxmoe.training.augment import AugmentSettings
 from voxmoe.training.features import PRECISION, Precision
 
@@ -46,7 +46,7 @@ class EyeSettings(DenseSettings):
 
 
 class FitSettings(_Multiplying):
-    """Training of experts, heads and adapters on questions (mpLLM, section 4.2)."""
+    """Training on questions (mpLLM, section 4.2)."""
 
     epochs: PositiveFloat = 2
     max_steps: int = -1
@@ -59,17 +59,23 @@ class FitSettings(_Multiplying):
     learning_rate: PositiveFloat = 2e-4
     """Of the language model's adapters."""
     expert_learning_rate: PositiveFloat = 2e-4
-    """Of experts, routers and heads, which start from random weights."""
+    """Of all else that learns: experts, routers and heads, which start from random weights; of a volume reader also
+    the maps that are not the language model's."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises; a cosine takes it down to 0 after that."""
-    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Chance of each modality of a sample to be left out; one always stays."""
-    balance: bool = False
-    """Weigh each answer in the heads' losses by how rare it is in the training questions, 1 on average."""
     save_steps: PositiveInt = 200
     """Steps between checkpoints; an interrupted run goes on from the last."""
     report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
     """Where the log goes beside training.jsonl; `pip install "voxmoe[track]"` brings both."""
+
+
+class QuestionFitSettings(FitSettings):
+    """Training of mpLLM's experts, heads and adapters."""
+
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Chance of each modality of a sample to be left out; one always stays."""
+    balance: bool = False
+    """Weigh each answer in the heads' losses by how rare it is in the training questions, 1 on average."""
 
 
 def _several(places: Any) -> Any:
@@ -77,8 +83,8 @@ def _several(places: Any) -> Any:
     return (places,) if isinstance(places, str | Path) else places
 
 
-class Recipe(Settings):
-    """A whole run: data, model, what is trained and how, and where the result goes."""
+class RunRecipe(Settings):
+    """What every run says: from which data, where to, how."""
 
     name: str
     data: Annotated[tuple[Path, ...], BeforeValidator(_several), Field(min_length=1)]
@@ -88,6 +94,12 @@ class Recipe(Settings):
     seed: int = 0
     start: Path | None = None
     """A trained model, e.g. the text-only baseline, whose weights this one begins with; what it lacks is drawn anew."""
+    fit: FitSettings = FitSettings()
+
+
+class Recipe(RunRecipe):
+    """A whole run of mpLLM: data, model, what is trained and how, and where the result goes."""
+
     model: ModelSettings = ModelSettings()
     eye: EyeSettings | None = None
     """None leaves the encoder with the weights that it is made with."""
@@ -95,7 +107,7 @@ class Recipe(Settings):
     """None shows each scan as it is."""
     features: Precision = PRECISION
     """How what the encoder sees is kept on disk."""
-    fit: FitSettings = FitSettings()
+    fit: QuestionFitSettings = QuestionFitSettings()
 
     @model_validator(mode="after")
     def _one_set_of_masks(self) -> "Recipe":
@@ -177,7 +189,7 @@ class EyeRecipe(Settings):
     """Unseen phantoms on which the finished eye is measured."""
 
 
-R = TypeVar("R", Recipe, EyeRecipe)
+R = TypeVar("R", bound=Settings)
 
 
 def _assign(tree: dict[str, Any], assignment: str) -> None:
@@ -217,5 +229,4 @@ def load(kind: type[R], path: Path | str, assignments: Sequence[str] = ()) -> R:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise RecipeError(f"{path}: {problems}") from None
+        raise RecipeError(f"{path}: {problems(error)}") from None

@@ -6,31 +6,23 @@ OUT/manifest.json                                     with what; written last
 OUT/checkpoints/                                      where a run that was interrupted goes on; removed at the end
 """
 
-import json
 import logging
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
-from typing import Any
 
 import torch
-import transformers
-import yaml
 from accelerate.utils import send_to_device
 from transformers import set_seed
 
-from voxmoe import __version__
 from voxmoe.default import default_pointer
 from voxmoe.errors import DatasetError
-from voxmoe.files import sha256, write_bytes, write_json
+from voxmoe.files import write_bytes
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.model.encoder import make_encoder
 from voxmoe.model.language import load_tokenizer
-from voxmoe.model.mpllm import MpLLM, MpLLMConfig, weights_file
+from voxmoe.model.mpllm import MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.training.cache import EYES, key_of, place
 from voxmoe.training.checks import training_rows
@@ -40,6 +32,7 @@ from voxmoe.training.grids import samples_of
 from voxmoe.training.log import TrainingLog
 from voxmoe.training.processes import Processes
 from voxmoe.training.recipe import EyeSettings, Recipe
+from voxmoe.training.record import begin, checkpoints, finish, terms
 from voxmoe.training.samples import Collator, Course, Row, Tokens, tokenised
 from voxmoe.training.studies import study_files
 from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
@@ -62,24 +55,6 @@ Report = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done, and how much there is."""
 
 
-def _terms(recipe: Recipe) -> dict[str, Any]:
-    """What a run is known again by: its recipe, the bytes of its datasets, and the weights that it starts from."""
-    files = [sorted((data / "data").glob("*.parquet")) for data in recipe.data]
-    datasets = [{file.name: sha256(file) for file in found} for found in files]
-    terms = {"recipe": recipe.model_dump(mode="json"), "datasets": datasets}
-    return terms | ({"start": sha256(Path(weights_file(recipe.start)))} if recipe.start is not None else {})
-
-
-def is_finished(recipe: Recipe) -> bool:
-    """Whether the recipe's run has ended with this very recipe and dataset."""
-    manifest = recipe.out / "manifest.json"
-    if not manifest.is_file():
-        return False
-    record = json.loads(manifest.read_text())
-    terms = _terms(recipe)
-    return bool({name: record.get(name) for name in terms} == terms)
-
-
 def make_default(model: Path) -> None:
     """Let `voxmoe ask` use this model where none is named."""
     write_bytes(default_pointer(), f"{model.resolve()}\n".encode())
@@ -96,22 +71,6 @@ class _Run:
     """Of the studies; none for the text-only baseline."""
     processes: Processes
     report: Report
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.recipe.out / "checkpoints"
-
-
-def _begin(run: _Run) -> None:
-    """Keep what an interrupted run of the same recipe and dataset has left, and remove what another one has."""
-    if run.processes.first:
-        terms = json.dumps(_terms(run.recipe), sort_keys=True)
-        kept = run.checkpoints / "run.json"
-        if not kept.is_file() or kept.read_text() != terms:
-            rmtree(run.checkpoints, ignore_errors=True)
-            (run.recipe.out / "manifest.json").unlink(missing_ok=True)  # what lies here now is not whole
-            write_bytes(kept, terms.encode())
-    run.processes.wait()
 
 
 def _make_model(run: _Run) -> tuple[MpLLM, MpLLMProcessor]:
@@ -143,7 +102,7 @@ def _pretrain(model: MpLLM, run: _Run, eye: EyeSettings) -> list[float]:
             torch.manual_seed(run.recipe.seed)
             model.vision.load_state_dict(make_encoder(model.vision.settings).state_dict())
     decided = {"start": weights_digest(model.vision), "eye": eye.model_dump(), "seed": run.recipe.seed}
-    kept = place(EYES, key_of(datasets=_terms(run.recipe)["datasets"], **decided), ".safetensors")
+    kept = place(EYES, key_of(datasets=terms(run.recipe)["datasets"], **decided), ".safetensors")
     if run.processes.first and not is_intact(kept):
         samples = samples_of(run.files, model.vision.settings, run.datasets[0].label_values, run.report)
         losses = train_eye(
@@ -206,14 +165,14 @@ def _fit(model: MpLLM, processor: MpLLMProcessor, run: _Run) -> FitTrainer:
         balance=recipe.fit.balance,
         seed=recipe.seed,
     )
-    checkpoint = last_checkpoint(run.checkpoints)
+    checkpoint = last_checkpoint(checkpoints(recipe))
     if checkpoint is None:
         _calibrate(model, collate, run)
     log = TrainingLog(recipe.out / "training.jsonl")
     if run.processes.first:
         log.rewind(eye_losses, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     course = _course(run, tokens)
-    trainer = make_trainer(model, recipe, course, collate, run.checkpoints, log, run.processes, run.report)
+    trainer = make_trainer(model, recipe, course, collate, checkpoints(recipe), log, run.processes, run.report)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
 
@@ -225,27 +184,8 @@ def _save(trainer: FitTrainer, model: MpLLM, processor: MpLLMProcessor, run: _Ru
     out = run.recipe.out
     model.save_pretrained(out, state_dict=state)
     processor.save_pretrained(out)
-    dumped = run.recipe.model_dump(mode="json")
-    write_bytes(out / "recipe.yaml", yaml.safe_dump(dumped, sort_keys=False).encode())
-    write_json(
-        out / "manifest.json",
-        {
-            "voxmoe": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-            "processes": run.processes.count,
-            "threads": torch.get_num_threads(),
-            "precision": "bf16" if run.recipe.fit.bf16 else "fp32",
-            "cores": os.cpu_count(),
-            **_terms(run.recipe),
-            "steps": trainer.state.global_step,
-            "language": model.settings.language.model_dump(mode="json"),
-            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "seconds": round(seconds, 1),
-        },
-    )
-    rmtree(run.checkpoints)
+    language = model.settings.language.model_dump(mode="json")
+    finish(run.recipe, run.processes, model, trainer.state.global_step, seconds, language=language)
 
 
 def _gather(datasets: Sequence[Dataset], recipe: Recipe) -> tuple[list[Row], dict[str, StudyFiles]]:
@@ -278,7 +218,7 @@ def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> P
     datasets = [open_dataset(place) for place in recipe.data]
     rows, files = _gather(datasets, recipe)
     run = _Run(recipe, datasets, rows, files, processes, report if processes.first else lambda *_: None)
-    _begin(run)
+    begin(recipe, processes)
     set_seed(recipe.seed)
     model, processor = _make_model(run)
     trainer = _fit(model, processor, run)

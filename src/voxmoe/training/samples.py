@@ -82,6 +82,11 @@ class Course(TorchDataset[Draw]):
         self.seed = seed
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
+    @property
+    def samples(self) -> int:
+        """Of an epoch."""
+        return len(self.lengths)
+
     def __len__(self) -> int:
         return self.steps * self.step_size
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import transformers
@@ -26,11 +26,10 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from voxmoe.errors import MissingPackageError, TrainingError
 from voxmoe.files import write_bytes
-from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.log import TrainingLog
 from voxmoe.training.processes import PATIENCE, Processes
-from voxmoe.training.recipe import FitSettings, Recipe
-from voxmoe.training.samples import Collator, Course, seed_of
+from voxmoe.training.recipe import FitSettings, RunRecipe
+from voxmoe.training.samples import seed_of
 
 Report = Callable[[str, int, int], None]
 COMPLETE = "complete"
@@ -40,7 +39,30 @@ _KEPT = 2
 """Checkpoints at a time: the one before stays until the next is complete."""
 
 
-def lighten(model: MpLLM) -> None:
+class Learner(Protocol):
+    """A model that can be fitted: `MpLLM`, `VolumeReader`."""
+
+    @property
+    def language_model(self) -> Any: ...
+
+    def own_state(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]: ...
+
+
+class Order(Protocol):
+    """All samples of a run, in their order."""
+
+    steps: int
+    step_size: int
+    """Samples that a step learns from."""
+
+    @property
+    def samples(self) -> int:
+        """Of an epoch."""
+
+    def __len__(self) -> int: ...
+
+
+def lighten(model: Learner) -> None:
     """Keep the frozen linear maps in bf16, as which autocast would read them in every pass: the same products, in half
     the memory."""
     embeddings = model.language_model.get_input_embeddings().weight
@@ -49,7 +71,7 @@ def lighten(model: MpLLM) -> None:
             module.to(torch.bfloat16)
 
 
-def fitted_state(model: MpLLM, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+def fitted_state(model: Learner, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """What fitting changes: all of the model's own weights but the frozen encoder's."""
     own = model.own_state(state)
     return {name: tensor.contiguous() for name, tensor in own.items() if not name.startswith(_FROZEN)}
@@ -190,10 +212,10 @@ def _shared_out() -> bool:
 
 
 def make_trainer(
-    model: MpLLM,
-    recipe: Recipe,
-    course: Course,
-    collate: Collator,
+    model: Any,
+    recipe: RunRecipe,
+    course: Order,
+    collate: Callable[[Any], dict[str, Any]],
     checkpoints: Path,
     log: TrainingLog,
     processes: Processes,
@@ -229,7 +251,7 @@ def make_trainer(
         args=arguments,
         train_dataset=course,
         data_collator=collate,
-        callbacks=[_Watch(report, log, processes, course.step_size / len(course.lengths))],
+        callbacks=[_Watch(report, log, processes, course.step_size / course.samples)],
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     if "tensorboard" in fit.report_to:

@@ -1,0 +1,188 @@
+"""The 2D image-text-to-text model that a volume reader is made of: one of transformers by name, or a small one whose
+tower is yet to be trained, with a language model of ours.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+)
+from transformers.utils import IMAGE_PROCESSOR_NAME, cached_file
+
+from voxmoe.errors import WeightsError
+from voxmoe.model.language import LanguageSettings, fingerprint, load_language_model, load_tokenizer, multiplies_bf16
+from voxmoe.model.towers import FAMILIES, entry_of, part
+from voxmoe.model.weights import digest, require_hub
+from voxmoe.settings import Settings
+
+Channels = tuple[float, float, float]
+
+
+class PretrainedBase(Settings):
+    """A model of one of the families of `voxmoe.model.towers`, with all its weights."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    name: str
+    """A folder, or a model on the Hugging Face Hub."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the language model's own weights, as in `LanguageSettings`; tower and projector are held as float32."""
+    mean: Channels | None = None
+    """Of the colour channels, 0 to 1, by which pictures are normalised; None: as the model's own processor says."""
+    std: Channels | None = None
+    fingerprint: str | None = None
+    """Of tower, projector and language model. Recorded when a reader is made; other weights under it are refused."""
+
+
+class FreshBase(Settings):
+    """A SmolVLM whose tower and projector start from random weights, around a pretrained language model."""
+
+    kind: Literal["fresh"] = "fresh"
+    language: LanguageSettings = LanguageSettings(name="HuggingFaceTB/SmolLM2-135M-Instruct", lora=None)
+    size: PositiveInt = 64
+    """Height and width of a picture in pixels."""
+    patch: PositiveInt = 8
+    hidden: PositiveInt = 192
+    layers: PositiveInt = 6
+    heads: PositiveInt = 3
+    merge: PositiveInt = 4
+    """Neighbouring tokens along each axis that the projector makes one of."""
+    seed: int = 0
+    """Of the random weights."""
+    mean: Channels = (0.5, 0.5, 0.5)
+    std: Channels = (0.5, 0.5, 0.5)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "FreshBase":
+        if self.size % (self.patch * self.merge):
+            raise ValueError(f"size {self.size} is not a multiple of patch x merge, {self.patch} x {self.merge}")
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
+        if self.language.lora is not None:
+            raise ValueError("language.lora has to be null: the reader's own setting adds adapters")
+        return self
+
+
+BaseSettings = Annotated[PretrainedBase | FreshBase, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A 2D model, its tokenizer, and the settings with what was found filled in."""
+
+    model: Any
+    tokenizer: Any
+    settings: PretrainedBase | FreshBase
+
+
+@contextmanager
+def _from_seed(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _fresh(settings: FreshBase) -> Base:
+    language, found = load_language_model(settings.language)
+    text = language.config
+    config = SmolVLMConfig(
+        text_config=text,
+        vision_config={
+            "hidden_size": settings.hidden,
+            "intermediate_size": 4 * settings.hidden,
+            "num_hidden_layers": settings.layers,
+            "num_attention_heads": settings.heads,
+            "image_size": settings.size,
+            "patch_size": settings.patch,
+        },
+        scale_factor=settings.merge,
+        image_token_id=text.eos_token_id,  # never looked for: pictures are put between the tokens, not in their place
+        tie_word_embeddings=bool(text.tie_word_embeddings),
+    )
+    with _from_seed(settings.seed):
+        model = SmolVLMForConditionalGeneration._from_config(config)
+    model.model.text_model = language.base_model
+    model.lm_head = language.get_output_embeddings()
+    return Base(model, load_tokenizer(found), settings.model_copy(update={"language": found}))
+
+
+def _pictured(name: str) -> Mapping[str, Any]:
+    """What the model's own processor says of its pictures; nothing where it has none."""
+    try:
+        file = cached_file(name, IMAGE_PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False)
+    except OSError:
+        return {}
+    told: dict[str, Any] = json.loads(Path(file).read_text()) if file is not None else {}
+    return told
+
+
+def _print(model: Any) -> str:
+    """A fingerprint of tower, projector and language model."""
+    kind, family = entry_of(model, FAMILIES)
+    inner = model.base_model
+    eye = {name: part(inner, path, kind).state_dict() for name, path in _parts(family).items()}
+    flat = {f"{name}.{key}": tensor for name, state in eye.items() for key, tensor in state.items()}
+    return digest(flat)[:8] + fingerprint(part(inner, family.language, kind))[:8]
+
+
+def _parts(family: Any) -> dict[str, str]:
+    return {"tower": family.tower, "projector": family.projector}
+
+
+def _pretrained(settings: PretrainedBase) -> Base:
+    name = settings.name
+    if not Path(name).is_dir():
+        require_hub(name, "config.json")
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if config.model_type not in FAMILIES:
+            raise WeightsError(f"{name}: is a {config.model_type}; known families are {', '.join(FAMILIES)}")
+        keeps = settings.dtype == "bf16" or (settings.dtype == "auto" and multiplies_bf16())
+        dtype = torch.bfloat16 if settings.dtype == "bf16" else "auto" if keeps else torch.float32
+        model, told = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{name}: cannot be loaded as an image-text-to-text model: {error}") from error
+    if lacks := sorted([*told["missing_keys"], *told["unexpected_keys"], *map(str, told["mismatched_keys"])]):
+        raise WeightsError(f"{name}: its weights do not fit {type(model).__name__}: {', '.join(lacks)}")
+    found = _print(model)
+    if settings.fingerprint not in (None, found):
+        raise WeightsError(
+            f"{name}: its weights ({found}) are not those that the reader was made of ({settings.fingerprint})"
+        )
+    pictured = _pictured(name)
+    half = [0.5] * 3
+    return Base(
+        model,
+        tokenizer,
+        settings.model_copy(
+            update={
+                "fingerprint": found,
+                "mean": settings.mean or tuple(pictured.get("image_mean") or half),
+                "std": settings.std or tuple(pictured.get("image_std") or half),
+            }
+        ),
+    )
+
+
+def load_base(settings: PretrainedBase | FreshBase) -> Base:
+    """The 2D model, frozen, in evaluation mode; tower and projector in float32.
+
+    Raises `WeightsError` if it cannot be had, is of no known family, or is not that of the recorded fingerprint.
+    """
+    base = _fresh(settings) if isinstance(settings, FreshBase) else _pretrained(settings)
+    kind, family = entry_of(base.model, FAMILIES)
+    for path in _parts(family).values():
+        part(base.model.base_model, path, kind).float()
+    base.model.requires_grad_(False).eval()
+    return base

@@ -1,0 +1,364 @@
+"""A volume reader: a 2D model made to read volumes, as one model that learns, answers, is saved and loaded (TGH-MoE).
+
+The sequence is what the model's chat form puts before a picture, the tokens of the volume, the rest of the prompt, and
+the answer. Prompts are padded on the left and answers on the right, so that the answer always begins at the same
+place and logits are computed only from there on. All of a volume's tokens are seen causally, as text is, whatever a
+family does with those of a single image.
+
+Several prompts may ask about one volume: `volume` tells which of the V volumes each of the B prompts is about.
+
+Shapes: B prompt, V volume, D slice, C H W its channels and pixels, P prefix token, Q prompt token, A answer token, T
+token of a volume, O width of the language model, L token generated.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from pydantic import NonNegativeInt, ValidationError
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput
+
+from voxmoe.errors import WeightsError
+from voxmoe.files import write_bytes
+from voxmoe.imaging.windows import PictureSettings
+from voxmoe.model.adaptation import AdaptationSettings, VolumeFeatures, adapt
+from voxmoe.model.image_text import BaseSettings, load_base
+from voxmoe.model.language import LoraSettings, add_lora
+from voxmoe.model.mpllm import weights_file
+from voxmoe.model.towers import part
+from voxmoe.model.weights import check_fit
+from voxmoe.settings import Settings, problems
+
+
+class ReaderSettings(Settings):
+    """What a reader is made of."""
+
+    base: BaseSettings
+    adaptation: AdaptationSettings = AdaptationSettings()
+    pictures: PictureSettings = PictureSettings()
+    """How a volume becomes the slices that the tower takes."""
+    lora: LoraSettings | None = LoraSettings()
+    """Adapters of the language model; None keeps it as it is."""
+    labels: NonNegativeInt = 0
+    """Kinds of tissue that the tower can be taught to tell, patch by patch (dense pretraining)."""
+    blind: bool = False
+    """Whether it is the text-only baseline: the same model, without the volume."""
+
+
+class ReaderConfig(PreTrainedConfig):
+    """The settings as transformers keeps them."""
+
+    model_type = "tgh-moe"
+
+    def __init__(self, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        # transformers makes configurations without arguments, to compare with
+        try:
+            self.settings = {} if settings is None else ReaderSettings.model_validate(settings).model_dump(mode="json")
+        except ValidationError as error:
+            raise WeightsError(
+                f"the reader's settings are not those of this version of voxmoe ({problems(error)}); train it again"
+            ) from None
+        super().__init__(**kwargs)
+
+    @classmethod
+    def of(cls, settings: ReaderSettings) -> "ReaderConfig":
+        return cls(settings.model_dump(mode="json"))
+
+    @property
+    def parsed(self) -> ReaderSettings:
+        return ReaderSettings.model_validate(self.settings)
+
+
+@dataclass
+class ReaderOutput(ModelOutput):
+    """What a forward pass gives: with answers the loss and its unweighted terms, else the next token's logits."""
+
+    loss: Any = None  # a scalar; accelerate rebuilds outputs by giving all fields as one dictionary in the first
+    logits: Float[Tensor, "B K"] | None = None
+    losses: dict[str, Float[Tensor, ""]] | None = None
+
+
+class VolumeReader(PreTrainedModel):
+    """The model. Saved without the language model's own weights, which come from their source at load."""
+
+    config_class = ReaderConfig
+    base_model_prefix = "reader"
+    main_input_name = "prompt_ids"
+    # The loss is a mean over the prompts of a batch: Trainer has to average it over accumulated batches itself.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: ReaderConfig) -> None:
+        super().__init__(config)
+        settings = config.parsed
+        base = load_base(settings.base)
+        self.model, self.tokenizer = base.model, base.tokenizer
+        self.settings = settings.model_copy(update={"base": base.settings})
+        config.settings = self.settings.model_dump(mode="json")
+        self.adaptation = adapt(self.model, settings.adaptation)
+        _make_causal(self.language_model)
+        _check_size(self.adaptation.tower.config, settings.pictures)
+        if settings.lora is not None:
+            add_lora(self.language_model, settings.lora)
+        if settings.labels:
+            self.dense = torch.nn.Linear(_width(self.adaptation.tower.config), settings.labels + 1)
+        self.post_init()
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """Every part draws its own weights when it is made."""
+
+    @property
+    def language_model(self) -> Any:
+        """The decoder, without the head over the vocabulary."""
+        return part(self.model.base_model, self.adaptation.family.language, self.model.config.model_type)
+
+    # ----------------------------------------------------------------- learning
+
+    def learn(self, stage: str) -> list[str]:
+        """Let learn what a stage trains, and nothing else; the names of what learns.
+
+        `slices`: the whole tower, projector and adapters, as a 2D model is pretrained; `shared`: attention across
+        slices, projector and adapters (TGH-MoE's first stage). A blind reader learns its adapters alone.
+        """
+        self.requires_grad_(False)
+        self.adaptation.learn_shared()
+        if stage == "slices":
+            self.adaptation.tower.requires_grad_(True)
+            if self.settings.labels:
+                self.dense.requires_grad_(True)
+        if self.settings.blind:
+            for module in (self.adaptation.tower, self.adaptation.projector):
+                module.requires_grad_(False)
+        names = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+        if not names:
+            raise WeightsError(f"nothing learns in stage {stage}: the reader is blind and has no adapters (lora)")
+        return names
+
+    # ----------------------------------------------------------------- sequence
+
+    def look(
+        self,
+        pixels: UInt8[Tensor, "V D C H W"],
+        indices: Shaped[Tensor, "V D"] | None = None,
+        present: Bool[Tensor, "V D"] | None = None,
+    ) -> VolumeFeatures:
+        """What the language model gets of volumes, given as pictures of 8 bits with one channel or three."""
+        base = self.settings.base
+        assert base.mean is not None
+        assert base.std is not None
+        colours = pixels.expand(-1, -1, 3, -1, -1).float() / 255
+        mean, std = (colours.new_tensor(values)[:, None, None] for values in (base.mean, base.std))
+        return self.adaptation.features((colours - mean) / std, indices, present)
+
+    def _embed(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L O"]:
+        embedded: Tensor = self.language_model.get_input_embeddings()(ids)
+        return embedded
+
+    def _prompt(
+        self,
+        prefix_ids: Int[Tensor, "B P"],
+        prompt_ids: Int[Tensor, "B Q"],
+        prompt_mask: Int[Tensor, "B Q"],
+        seen: VolumeFeatures | None,
+        volume: Int[Tensor, " B"] | None,
+    ) -> tuple[Float[Tensor, "B S O"], Int[Tensor, "B S"]]:
+        """Prefix, volume and prompt as embeddings, with their mask."""
+        parts = [self._embed(prefix_ids), self._embed(prompt_ids)]
+        masks = [torch.ones_like(prefix_ids), prompt_mask]
+        if not self.settings.blind:
+            if seen is None:
+                raise ValueError("the reader sees volumes: give `pixels`, or what `look` gives as `seen`")
+            whose = torch.arange(len(prompt_ids), device=prompt_ids.device) if volume is None else volume
+            fused = seen.fused
+            parts.insert(1, fused.tokens[whose].to(parts[0].dtype))
+            masks.insert(1, fused.mask[whose].to(prompt_mask.dtype))
+        return torch.cat(parts, dim=1), torch.cat(masks, dim=1)
+
+    def _decode(self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None = None) -> Tensor:
+        """The hidden states of the last `embeds`; what came before them is in the cache."""
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
+        kept = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+        hidden: Tensor = self.language_model(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, **({"use_cache": False} | kept)
+        ).last_hidden_state
+        return hidden
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.model.get_output_embeddings()(hidden)
+        return logits.float()
+
+    def forward(
+        self,
+        prefix_ids: Int[Tensor, "B P"],
+        prompt_ids: Int[Tensor, "B Q"],
+        prompt_mask: Int[Tensor, "B Q"],
+        pixels: UInt8[Tensor, "V D C H W"] | None = None,
+        indices: Shaped[Tensor, "V D"] | None = None,
+        present: Bool[Tensor, "V D"] | None = None,
+        volume: Int[Tensor, " B"] | None = None,
+        seen: VolumeFeatures | None = None,
+        answer_ids: Int[Tensor, "B A"] | None = None,
+        answer_mask: Int[Tensor, "B A"] | None = None,
+        shares: Float[Tensor, "S L N"] | None = None,
+        **kwargs: Any,
+    ) -> ReaderOutput:
+        """The loss of the answers, or without them the logits of their first tokens.
+
+        Volumes are given as `pixels` (`indices` and `present` as `Adaptation.features` takes them) or as what `look`
+        made of them; a blind reader takes none. With `shares`, how much of each patch of all slices each label covers,
+        the tower also learns to tell these.
+        """
+        if pixels is not None and not self.settings.blind:
+            seen = self.look(pixels, indices, present)
+        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, seen, volume)
+        if answer_ids is None or answer_mask is None:
+            return ReaderOutput(logits=self._logits(self._decode(embeds, mask)[:, -1]))
+        end = embeds.shape[1] - 1
+        embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
+        hidden = self._decode(embeds, torch.cat([mask, answer_mask], dim=1))
+        losses = {"text": self._text_loss(hidden[:, end:-1], answer_ids, answer_mask)}
+        if shares is not None and seen is not None:
+            losses["dense"] = _dense_loss(self.dense(seen.slices), shares)
+        return ReaderOutput(loss=sum(losses.values()), losses=losses)
+
+    def _text_loss(
+        self, hidden: Float[Tensor, "B A O"], answer_ids: Int[Tensor, "B A"], answer_mask: Int[Tensor, "B A"]
+    ) -> Float[Tensor, ""]:
+        """Next-token loss: the mean over an answer's tokens, then over the batch, so that a report does not outweigh
+        what is answered in a word."""
+        rows, places = answer_mask.nonzero(as_tuple=True)
+        losses = F.cross_entropy(self._logits(hidden[rows, places]), answer_ids[rows, places], reduction="none")
+        return (losses / answer_mask.sum(dim=1)[rows]).sum() / len(answer_mask)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prefix_ids: Int[Tensor, "B P"],
+        prompt_ids: Int[Tensor, "B Q"],
+        prompt_mask: Int[Tensor, "B Q"],
+        pixels: UInt8[Tensor, "V D C H W"] | None = None,
+        indices: Shaped[Tensor, "V D"] | None = None,
+        present: Bool[Tensor, "V D"] | None = None,
+        volume: Int[Tensor, " B"] | None = None,
+        seen: VolumeFeatures | None = None,
+        max_new_tokens: int = 128,
+        **kwargs: Any,
+    ) -> Int[Tensor, "B L"]:
+        """Token ids of the likeliest answers, word by word; what follows an answer's end is its last token again."""
+        if pixels is not None and not self.settings.blind:
+            seen = self.look(pixels, indices, present)
+        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, seen, volume)
+        ends = torch.tensor(self._ends, device=mask.device)
+        cache = DynamicCache(config=self.language_model.config)
+        said: list[Tensor] = []
+        over = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
+        while len(said) < max_new_tokens and not over.all():
+            words = self._logits(self._decode(embeds, mask, cache)[:, -1]).argmax(dim=-1)
+            said.append(torch.where(over, ends[0], words))
+            over |= torch.isin(words, ends)
+            embeds = self._embed(words[:, None])
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        return torch.stack(said, dim=1)
+
+    @property
+    def _ends(self) -> list[int]:
+        """The tokens that end an answer: the one that training ends it with first, then what the model knows."""
+        told = getattr(self.model, "generation_config", None)
+        known = None if told is None else told.eos_token_id
+        others = known if isinstance(known, list) else [] if known is None else [known]
+        return list(dict.fromkeys([self.tokenizer.eos_token_id, *others]))
+
+    # ------------------------------------------------------------------- saving
+
+    def own_state(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """All weights but those that the language model brings along; out of `state` where that is given."""
+        decoder = part(self.model.base_model, self.adaptation.family.language, self.model.config.model_type)
+        (language,) = (f"{name}." for name, module in self.named_modules() if module is decoder)
+        head = self.model.get_output_embeddings()
+        (words,) = (f"{name}." for name, module in self.named_modules() if module is head)
+        return {
+            name: tensor
+            for name, tensor in (self.state_dict() if state is None else state).items()
+            if ".lora_" in name or not name.startswith((language, words))
+        }
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Write config and own weights; `state_dict` gives them where they are not the model's own memory (FSDP).
+
+        Names stay those of the modules: transformers would write them as the 2D model's own files have them.
+        """
+        folder = Path(save_directory)
+        self.config.architectures = [type(self).__name__]
+        self.config.save_pretrained(folder)
+        own = {name: tensor.contiguous() for name, tensor in self.own_state(kwargs.get("state_dict")).items()}
+        write_bytes(folder / SAFE_WEIGHTS_NAME, save(own, {"format": "pt"}))
+
+    @classmethod
+    def from_pretrained(cls, place: str | os.PathLike[str], *args: Any, **kwargs: Any) -> "VolumeReader":
+        """The saved reader in evaluation mode, from a folder or the hub; its 2D model comes from its recorded source.
+
+        Loading is strict: a missing or unexpected key is a `WeightsError` that lists it.
+        """
+        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(place)
+        reader = cls(config)
+        reader.load_own_state(load_file(weights_file(place)))
+        reader.eval()
+        return reader
+
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+        check_fit("the weights do not fit the reader", self.own_state(), state)
+        self.load_state_dict(dict(state), strict=False)
+
+    def start_from(self, place: str | os.PathLike[str]) -> list[str]:
+        """Take all weights of another trained reader, and return the names of those that it does not have.
+
+        Raises `WeightsError` if it has a weight that this one has not, or one of another shape.
+        """
+        state = load_file(weights_file(place))
+        own = self.own_state()
+        check_fit(f"{place}: not a start for this reader", {name: own[name] for name in own if name in state}, state)
+        self.load_state_dict(state, strict=False)
+        return sorted(own.keys() - state.keys())
+
+
+def _make_causal(language_model: Any) -> None:
+    """PaliGemma's decoder lets a prompt's tokens see one another both ways, by a mask that its whole model makes; by
+    itself it would let an answer see its own end."""
+    if getattr(language_model.config, "use_bidirectional_attention", False):
+        language_model.config.use_bidirectional_attention = False
+        for layer in language_model.layers:
+            layer.self_attn.is_causal = True
+
+
+def _width(tower: Any) -> int:
+    width: int = tower.hidden_size
+    return width
+
+
+def _dense_loss(logits: Float[Tensor, "S N L1"], shares: Float[Tensor, "S L N"]) -> Float[Tensor, ""]:
+    """Cross-entropy of what a patch is told to show with how much of it each label covers; the first is none."""
+    if shares.shape[2] != logits.shape[1]:
+        raise WeightsError(f"labels cover {shares.shape[2]} patches, and the tower sees {logits.shape[1]} of a slice")
+    truth = torch.cat([1 - shares.sum(dim=1, keepdim=True), shares], dim=1).clamp(0, 1).transpose(1, 2)
+    return -(truth * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1).mean()
+
+
+def _check_size(tower: Any, pictures: PictureSettings) -> None:
+    """Raise `WeightsError` if the tower takes pictures of one size and gets another."""
+    size = getattr(tower, "image_size", None)  # Qwen2.5-VL takes any multiple of its patches
+    wanted = size[0] if isinstance(size, list | tuple) else size
+    if wanted not in (None, pictures.size):
+        raise WeightsError(
+            f"pictures.size is {pictures.size}; this model's tower takes pictures of {wanted} x {wanted} pixels"
+        )
+
+
+AutoConfig.register("tgh-moe", ReaderConfig)
+AutoModel.register(ReaderConfig, VolumeReader)

@@ -1,0 +1,133 @@
+"""Volumes and texts -> the tensors that a volume reader takes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from transformers import AutoProcessor, BatchFeature, ProcessorMixin
+
+from voxmoe.errors import QuestionError
+from voxmoe.imaging.volume import Volume
+from voxmoe.imaging.windows import PictureSettings, windowed
+from voxmoe.model.padding import padded
+from voxmoe.model.reader import ReaderConfig, VolumeReader
+
+MAX_PROMPT_TOKENS = 512
+_QUESTION = "QUESTION"
+
+
+class ReaderProcessor(ProcessorMixin):
+    """The tokenizer, the words around picture and question, and how slices are drawn."""
+
+    attributes = ("tokenizer",)
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(
+        self,
+        tokenizer: Any = None,
+        pictures: dict[str, Any] | None = None,
+        before: str = "",
+        between: str = "",
+        after: str = "",
+        **kwargs: Any,
+    ) -> None:
+        self.pictures = PictureSettings.model_validate(pictures or {}).model_dump(mode="json")
+        self.before, self.between, self.after = before, between, after
+        super().__init__(tokenizer, **kwargs)
+
+    @classmethod
+    def of(cls, reader: VolumeReader) -> "ReaderProcessor":
+        """As the reader's 2D model puts pictures and questions."""
+        image = getattr(reader.model.config, "image_token_id", None) or getattr(
+            reader.model.config, "image_token_index", None
+        )
+        form = chat_form(reader.tokenizer, image)
+        return cls(reader.tokenizer, reader.settings.pictures.model_dump(mode="json"), *form)
+
+    def __call__(
+        self,
+        questions: Sequence[str],
+        volumes: Sequence[Volume] | None = None,
+        answers: Sequence[str] | None = None,
+    ) -> BatchFeature:
+        """Prompts padded on the left, answers on the right, each closed by EOS; volumes as slices.
+
+        Raises `QuestionError` for an empty or over-long question.
+        """
+        data = self.padded(
+            [self.prompt(question) for question in questions],
+            None if answers is None else [self.answer(answer) for answer in answers],
+        )
+        if volumes is not None:
+            data["pixels"] = torch.stack([self.see(volume) for volume in volumes])
+        return BatchFeature(data)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+        return ids
+
+    def prompt(self, question: str) -> list[int]:
+        """The ids of all that follows the picture, up to the answer."""
+        if not question.strip():
+            raise QuestionError("the question is empty; ask something about the scan")
+        ids = self._ids(self.between + question.strip() + self.after)
+        if len(ids) > MAX_PROMPT_TOKENS:
+            raise QuestionError(
+                f"the question has {len(ids)} tokens; at most {MAX_PROMPT_TOKENS} are read, ask it more briefly"
+            )
+        return ids
+
+    def answer(self, text: str) -> list[int]:
+        """The ids of an answer, closed by EOS."""
+        return [*self._ids(text.strip()), self.tokenizer.eos_token_id]
+
+    def padded(
+        self, prompts: Sequence[list[int]], answers: Sequence[list[int]] | None = None
+    ) -> dict[str, Int[Tensor, "B L"]]:
+        """Ids of prompts, padded on the left, and of answers, padded on the right, with their masks; and the ids of
+        what comes before the picture."""
+        data = {"prefix_ids": torch.tensor([self._ids(self.before)] * len(prompts), dtype=torch.int64)}
+        data["prompt_ids"], data["prompt_mask"] = padded(prompts, self.tokenizer.eos_token_id, left=True)
+        if answers is not None:
+            data["answer_ids"], data["answer_mask"] = padded(answers, self.tokenizer.eos_token_id, left=False)
+        return data
+
+    def see(self, volume: Volume) -> UInt8[Tensor, "D C H W"]:
+        """The slices of a volume from inferior to superior, as pictures of 8 bits."""
+        return to_pictures(volume, PictureSettings.model_validate(self.pictures))
+
+    def decode_answers(self, ids: Int[Tensor, "B L"]) -> list[str]:
+        texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+
+def to_pictures(volume: Volume, settings: PictureSettings) -> UInt8[Tensor, "D C H W"]:
+    """What `windowed` draws, in 256 steps, as 2D models are used to."""
+    return torch.from_numpy(np.rint(windowed(volume, settings) * 255).astype(np.uint8))
+
+
+def chat_form(tokenizer: Any, image_token: int | None) -> tuple[str, str, str]:
+    """What a model's chat template puts before a picture, between picture and question, and after the question.
+
+    Where the tokenizer has no template for pictures: BOS, nothing, EOS, as mpLLM's own sequence.
+    """
+    plain = (tokenizer.bos_token or "", "", tokenizer.eos_token)
+    if not tokenizer.chat_template or image_token is None:
+        return plain
+    marker = tokenizer.convert_ids_to_tokens(image_token)
+    content = [{"type": "image"}, {"type": "text", "text": _QUESTION}]
+    try:
+        said = tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+    except (TypeError, ValueError):  # a template for texts alone cannot join a list
+        return plain
+    before, found, rest = said.partition(marker)
+    between, asked, after = rest.partition(_QUESTION)
+    return (before, between, after) if found and asked else plain
+
+
+AutoProcessor.register(ReaderConfig, ReaderProcessor)

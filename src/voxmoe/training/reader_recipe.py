@@ -1,0 +1,38 @@
+"""The recipe of a volume reader: which stage of its training, on which exchanges, in which shares."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import NonNegativeFloat, PositiveInt, model_validator
+
+from voxmoe.model.reader import ReaderSettings
+from voxmoe.training.recipe import RunRecipe
+from voxmoe.vocabulary import CTTask
+
+Stage = Literal["slices", "shared", "experts", "together", "whole"]
+
+
+class ReaderRecipe(RunRecipe):
+    """One stage of a volume reader's training (TGH-MoE); the next one names its folder as `start`."""
+
+    system: Literal["tgh-moe"]
+    """Tells this recipe from those of mpLLM."""
+    model: ReaderSettings
+    stage: Stage
+    """Which parts learn (`VolumeReader.learn`)."""
+    shares: Mapping[CTTask, NonNegativeFloat] | None = None
+    """How often each task is asked, relative to the others, whatever their numbers; None: as in the data."""
+    together: PositiveInt = 4
+    """Exchanges about one volume that follow one another and share its features in a batch."""
+    dense: tuple[PositiveInt, ...] = ()
+    """Values of the labels in the dataset's masks that the tower is also taught to tell, patch by patch."""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "ReaderRecipe":
+        if self.dense and len(self.dense) != self.model.labels:
+            raise ValueError(f"dense names {len(self.dense)} labels; model.labels has to be as many")
+        if self.dense and self.model.blind:
+            raise ValueError("dense teaches the tower, which a blind reader does not use; leave it out")
+        if self.shares is not None and not any(self.shares.values()):
+            raise ValueError(f"shares are all 0; name tasks out of {', '.join(CTTask)} with a share above 0")
+        return self

@@ -1,0 +1,120 @@
+"""One stage of a volume reader's training, from its recipe: draw slices once, fit on exchanges.
+
+OUT/config.json, model.safetensors, processor files   the reader, for `VolumeReader.from_pretrained(OUT)`
+OUT/training.jsonl                                    how it went
+OUT/recipe.yaml, manifest.json, checkpoints/          as `voxmoe.training.record` says
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from transformers import set_seed
+
+from voxmoe.errors import DatasetError
+from voxmoe.imaging.hounsfield import Rescale
+from voxmoe.model.image_text import FreshBase
+from voxmoe.model.reader import ReaderConfig, VolumeReader
+from voxmoe.model.reading import ReaderProcessor
+from voxmoe.training.exchanges import ReaderCollator, VolumeCourse
+from voxmoe.training.log import TrainingLog
+from voxmoe.training.pictures import KeptPictures, PictureCache, Scan
+from voxmoe.training.processes import Processes
+from voxmoe.training.reader_recipe import ReaderRecipe
+from voxmoe.training.record import begin, checkpoints, finish
+from voxmoe.training.trainer import check_reporters, last_checkpoint, lighten, make_trainer, shared_accumulation
+from voxmoe.vqa.ct.dataset import CTDataset, open_ct_dataset
+from voxmoe.vqa.ct.exchange import Exchange
+
+_log = logging.getLogger(__name__)
+Report = Callable[[str, int, int], None]
+
+
+def scans_of(dataset: CTDataset, exchanges: Sequence[Exchange], with_masks: bool = False) -> dict[str, Scan]:
+    """The scans that exchanges are about, by the names of their images."""
+    found: dict[str, Scan] = {}
+    for exchange in exchanges:
+        if exchange.image in found:
+            continue
+        mask = dataset.mask(exchange) if with_masks else None
+        if with_masks and mask is None:
+            raise DatasetError(f"{dataset.root}: has no mask of {exchange.image}, which dense training needs")
+        rescale = None if exchange.rescale is None else Rescale(*exchange.rescale)
+        found[exchange.image] = Scan(dataset.image(exchange), rescale, mask)
+    return found
+
+
+def _gather(recipe: ReaderRecipe) -> tuple[list[Exchange], dict[str, Scan]]:
+    """The training exchanges of all datasets, and their scans."""
+    exchanges: list[Exchange] = []
+    scans: dict[str, Scan] = {}
+    for data in recipe.data:
+        dataset = open_ct_dataset(data)
+        own = dataset.exchanges("train")
+        found = scans_of(dataset, own, bool(recipe.dense))
+        if twice := sorted(name for name in found if name in scans and found[name] != scans[name]):
+            raise DatasetError(f"{data}: has an image called {twice[0]}, and so has another of the recipe's datasets")
+        exchanges += own
+        scans |= found
+    if not exchanges:
+        raise DatasetError(f"{', '.join(map(str, recipe.data))}: no exchange to learn from in the split train")
+    return exchanges, scans
+
+
+def _pictures(recipe: ReaderRecipe, scans: dict[str, Scan], report: Report) -> KeptPictures | None:
+    if recipe.model.blind:
+        return None
+    pictures, base = recipe.model.pictures, recipe.model.base
+    cells = pictures.size // base.patch if isinstance(base, FreshBase) else 1
+    return PictureCache(pictures, recipe.dense, cells).of_all(scans, report)
+
+
+def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, total: None) -> None:
+    """Run a recipe; the finished reader lies in `recipe.out`.
+
+    A run of the same recipe and dataset that was interrupted goes on from its last checkpoint. Raises `DatasetError` if
+    the dataset cannot be used with the recipe and `TrainingError` if the run cannot go on.
+    """
+    started = time.monotonic()
+    processes = Processes()
+    report = report if processes.first else lambda *_: None
+    check_reporters(recipe.fit)
+    shared_accumulation(recipe.fit, processes)
+    exchanges, scans = _gather(recipe)
+    begin(recipe, processes)
+    set_seed(recipe.seed)
+    report("loading the 2D model", 0, 1)
+    reader = VolumeReader(ReaderConfig.of(recipe.model))
+    if recipe.start is not None:
+        lacks = reader.start_from(recipe.start)
+        _log.info("starting from %s; it lacks %s", recipe.start, ", ".join(lacks) or "nothing")
+    names = reader.learn(recipe.stage)
+    _log.info("%d tensors learn", len(names))
+    if recipe.fit.bf16:
+        lighten(reader)
+    reader.to(processes.device)
+    processor = ReaderProcessor.of(reader)
+    collate = ReaderCollator(processor, exchanges, _pictures(recipe, scans, report), bool(recipe.dense))
+    checkpoint = last_checkpoint(checkpoints(recipe))
+    log = TrainingLog(recipe.out / "training.jsonl")
+    if processes.first:
+        log.rewind([], int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+    course = _course(recipe, exchanges)
+    trainer = make_trainer(reader, recipe, course, collate, checkpoints(recipe), log, processes, report)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of FSDP, all processes have a part
+    if processes.first:
+        reader.save_pretrained(recipe.out, state_dict=state)
+        processor.save_pretrained(recipe.out)
+        base = reader.settings.base.model_dump(mode="json")
+        finish(recipe, processes, reader, trainer.state.global_step, time.monotonic() - started, base=base)
+    processes.wait()
+    processes.end()
+    _log.info("reader written to %s", recipe.out)
+
+
+def _course(recipe: ReaderRecipe, exchanges: Sequence[Exchange]) -> VolumeCourse:
+    fit = recipe.fit
+    step_size = fit.batch_size * fit.accumulation
+    steps = fit.max_steps if fit.max_steps > 0 else max(1, round(fit.epochs * len(exchanges) / step_size))
+    return VolumeCourse(exchanges, recipe.shares, recipe.together, step_size, steps, recipe.seed)

@@ -1,0 +1,84 @@
+"""What a run is known again by, and what it leaves behind.
+
+OUT/recipe.yaml      what was asked for
+OUT/manifest.json    with which data, versions and seeds it was done; written last
+OUT/checkpoints/     where a run that was interrupted goes on; removed at the end
+"""
+
+import json
+import os
+import platform
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import torch
+import transformers
+import yaml
+from torch import nn
+
+from voxmoe import __version__
+from voxmoe.files import sha256, write_bytes, write_json
+from voxmoe.model.mpllm import weights_file
+from voxmoe.training.processes import Processes
+from voxmoe.training.recipe import RunRecipe
+
+
+def checkpoints(recipe: RunRecipe) -> Path:
+    """The folder of a run's checkpoints."""
+    return recipe.out / "checkpoints"
+
+
+def terms(recipe: RunRecipe) -> dict[str, Any]:
+    """What a run is known again by: its recipe, the bytes of its datasets, and the weights that it starts from."""
+    files = [sorted((data / "data").glob("*.parquet")) for data in recipe.data]
+    datasets = [{file.name: sha256(file) for file in found} for found in files]
+    found = {"recipe": recipe.model_dump(mode="json"), "datasets": datasets}
+    return found | ({"start": sha256(Path(weights_file(recipe.start)))} if recipe.start is not None else {})
+
+
+def is_finished(recipe: RunRecipe) -> bool:
+    """Whether the recipe's run has ended with this very recipe and dataset."""
+    manifest = recipe.out / "manifest.json"
+    if not manifest.is_file():
+        return False
+    record = json.loads(manifest.read_text())
+    wanted = terms(recipe)
+    return bool({name: record.get(name) for name in wanted} == wanted)
+
+
+def begin(recipe: RunRecipe, processes: Processes) -> None:
+    """Keep what an interrupted run of the same recipe and dataset has left, and remove what another one has."""
+    if processes.first:
+        wanted = json.dumps(terms(recipe), sort_keys=True)
+        kept = checkpoints(recipe) / "run.json"
+        if not kept.is_file() or kept.read_text() != wanted:
+            rmtree(checkpoints(recipe), ignore_errors=True)
+            (recipe.out / "manifest.json").unlink(missing_ok=True)  # what lies here now is not whole
+            write_bytes(kept, wanted.encode())
+    processes.wait()
+
+
+def finish(recipe: RunRecipe, processes: Processes, model: nn.Module, steps: int, seconds: float, **more: Any) -> None:
+    """Write recipe and manifest of a run whose model is saved, and remove its checkpoints; `more` is told, too."""
+    dumped = recipe.model_dump(mode="json")
+    write_bytes(recipe.out / "recipe.yaml", yaml.safe_dump(dumped, sort_keys=False).encode())
+    write_json(
+        recipe.out / "manifest.json",
+        {
+            "voxmoe": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+            "processes": processes.count,
+            "threads": torch.get_num_threads(),
+            "precision": "bf16" if recipe.fit.bf16 else "fp32",
+            "cores": os.cpu_count(),
+            **terms(recipe),
+            "steps": steps,
+            **more,
+            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "seconds": round(seconds, 1),
+        },
+    )
+    rmtree(checkpoints(recipe))

@@ -1,0 +1,267 @@
+"""A volume reader of every family: the original model where there is one slice, and what is learnt, saved and said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from image_text import KINDS, SIDE, make_model
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer
+
+from voxmoe.errors import QuestionError, WeightsError
+from voxmoe.imaging.windows import PictureSettings
+from voxmoe.model.adaptation import AdaptationSettings
+from voxmoe.model.image_text import FreshBase, PretrainedBase
+from voxmoe.model.language import LanguageSettings, LoraSettings
+from voxmoe.model.reader import ReaderConfig, ReaderSettings, VolumeReader
+from voxmoe.model.reading import ReaderProcessor, chat_form
+
+FAMILY_KINDS = [name for name in KINDS if name not in ("llava-two-layers", "internvl-normed")]
+every_family = pytest.mark.parametrize("name", FAMILY_KINDS)
+LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_language: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A saved 2D model of every kind, with a tokenizer."""
+    root = tmp_path_factory.mktemp("image-text")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_language)
+    for name in FAMILY_KINDS:
+        model = make_model(name)
+        text = model.config.get_text_config()
+        model.resize_token_embeddings(len(tokenizer)) if text.vocab_size < len(tokenizer) else None
+        model.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    return {name: root / name for name in FAMILY_KINDS}
+
+
+def settings_of(folder: Path, **changes: Any) -> ReaderSettings:
+    size = {"size": SIDE} if folder.name != "qwen2_5_vl" else {"size": 24}
+    pictures = PictureSettings(depth=3, **size)
+    base = PretrainedBase(name=str(folder), dtype="fp32")
+    return ReaderSettings(**{"base": base, "pictures": pictures, "lora": LORA, **changes})
+
+
+def reader_of(folder: Path, **changes: Any) -> VolumeReader:
+    return VolumeReader(ReaderConfig.of(settings_of(folder, **changes))).eval()
+
+
+def pictures(reader: VolumeReader, volumes: int = 2, depth: int = 3, seed: int = 3) -> Tensor:
+    size = reader.settings.pictures.size
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (volumes, depth, 1, size, size), dtype=torch.uint8, generator=generator)
+
+
+def batch_of(reader: VolumeReader, questions: list[str], answers: list[str] | None = None) -> dict[str, Any]:
+    return dict(ReaderProcessor.of(reader)(questions, answers=answers))
+
+
+# --------------------------------------------------------------------------------------------------- the original model
+
+
+@pytest.mark.parametrize("name", ["llava", "llava-siglip", "idefics3", "smolvlm", "internvl"])
+@torch.no_grad()
+def test_one_slice_is_read_as_the_original_model_reads_an_image(name: str, folders: dict[str, Path]) -> None:
+    """Those whose own forward pass is causal over image tokens: the picture's tokens in place of placeholders."""
+    reader = reader_of(folders[name])
+    pixels = pictures(reader, 1, 1)
+    batch = batch_of(reader, ["where is it?"])
+    found = reader(**batch, pixels=pixels).logits
+    model = reader.model
+    images = (pixels[0].expand(-1, 3, -1, -1) / 255 - 0.5) / 0.5
+    seen = reader.look(pixels).fused.tokens.shape[1]
+    image = getattr(model.config, "image_token_id", None) or model.config.image_token_index
+    ids = torch.cat([batch["prefix_ids"], torch.full((1, seen), image), batch["prompt_ids"]], dim=1)
+    values = images[None] if name in ("idefics3", "smolvlm") else images
+    expected = model(input_ids=ids, pixel_values=values).logits[:, -1]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@every_family
+@torch.no_grad()
+def test_a_prompt_is_read_alone_as_in_a_batch(name: str, folders: dict[str, Path]) -> None:
+    """Whatever pads it, whichever volumes are beside it, and whether its volume was looked at before."""
+    reader = reader_of(folders[name])
+    questions = ["where?", "how many are there in the left lung?", "is it large?"]
+    pixels, volume = pictures(reader), torch.tensor([1, 0, 1])
+    together = reader(**batch_of(reader, questions), pixels=pixels, volume=volume).logits
+    for row, question in enumerate(questions):
+        own = pixels[volume[row]][None]
+        alone = reader(**batch_of(reader, [question]), seen=reader.look(own)).logits
+        torch.testing.assert_close(together[row], alone[0], atol=2e-4, rtol=2e-4)
+
+
+@every_family
+@torch.no_grad()
+def test_what_is_said_is_the_likeliest_word_after_word(name: str, folders: dict[str, Path]) -> None:
+    reader = reader_of(folders[name])
+    batch, pixels = batch_of(reader, ["where is it?"]), pictures(reader, 1)
+    said = reader.generate(**batch, pixels=pixels, max_new_tokens=4)[0].tolist()
+    prompt, mask = batch["prompt_ids"], batch["prompt_mask"]
+    for word in said:
+        step = {**batch, "prompt_ids": prompt, "prompt_mask": mask}
+        assert int(reader(**step, pixels=pixels).logits.argmax()) == word
+        prompt = torch.cat([prompt, torch.tensor([[word]])], dim=1)
+        mask = torch.ones_like(prompt)
+        if word in reader._ends:
+            break
+
+
+@every_family
+@torch.no_grad()
+def test_the_loss_is_that_of_the_answers_one_by_one(name: str, folders: dict[str, Path]) -> None:
+    reader = reader_of(folders[name])
+    questions, answers = ["where?", "how many are there?"], ["in the left lung", "two"]
+    pixels = pictures(reader)
+    together = reader(**batch_of(reader, questions, answers), pixels=pixels).loss
+    alone = [
+        reader(**batch_of(reader, [question], [answer]), pixels=pixels[row : row + 1]).loss
+        for row, (question, answer) in enumerate(zip(questions, answers, strict=True))
+    ]
+    torch.testing.assert_close(together, torch.stack(alone).mean(), atol=1e-4, rtol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------------- what learns
+
+
+@every_family
+def test_the_shared_stage_teaches_what_it_says(name: str, folders: dict[str, Path]) -> None:
+    reader = reader_of(folders[name])
+    names = set(reader.learn("shared"))
+    batch = batch_of(reader, ["where?", "how?"], ["left", "two"])
+    reader(**batch, pixels=pictures(reader)).loss.backward()
+    touched = {key for key, parameter in reader.named_parameters() if parameter.grad is not None}
+    assert touched == names
+    assert any(".lora_" in key for key in names)
+    assert not any(key.endswith("embed_tokens.weight") for key in names)
+
+
+def test_the_slices_stage_teaches_the_whole_tower_and_its_tissues(folders: dict[str, Path]) -> None:
+    reader = reader_of(folders["smolvlm"], labels=2, adaptation=AdaptationSettings(layers="none"))
+    names = set(reader.learn("slices"))
+    pixels = pictures(reader, 2, 1)
+    shares = torch.rand(2, 2, 16) / 2
+    output = reader(**batch_of(reader, ["a?", "b?"], ["c", "d"]), pixels=pixels, shares=shares)
+    output.loss.backward()
+    assert set(output.losses) == {"text", "dense"}
+    assert {key for key, parameter in reader.named_parameters() if parameter.grad is not None} == names
+    assert {key for key, _ in reader.adaptation.tower.named_parameters(prefix="model.model.vision_model")} <= names
+    with pytest.raises(WeightsError, match="cover 9 patches, and the tower sees 16"):
+        reader(**batch_of(reader, ["a?"], ["c"]), pixels=pixels[:1], shares=torch.rand(1, 2, 9))
+
+
+def test_the_dense_loss_is_least_where_the_shares_are_told() -> None:
+    from voxmoe.model.reader import _dense_loss
+
+    shares = torch.tensor([[[0.25, 0.0], [0.25, 1.0]]])
+    told = torch.tensor([[[0.5, 0.25, 0.25], [1e-9, 1e-9, 1.0]]]).log()
+    least = _dense_loss(told, shares)
+    assert float(least) == pytest.approx(
+        0.5 * (0.5 * torch.log(torch.tensor(2.0)) + 0.5 * torch.log(torch.tensor(4.0)))
+    )
+    for _ in range(5):
+        assert _dense_loss(told + torch.randn(1, 2, 3), shares) > least
+
+
+def test_a_blind_reader_reads_texts_alone(folders: dict[str, Path]) -> None:
+    reader = reader_of(folders["smolvlm"], blind=True)
+    assert all(".lora_" in name for name in reader.learn("shared"))
+    batch = batch_of(reader, ["where?"])
+    with torch.no_grad():
+        assert torch.equal(reader(**batch).logits, reader(**batch, pixels=pictures(reader, 1)).logits)
+    with pytest.raises(WeightsError, match="blind and has no adapters"):
+        reader_of(folders["smolvlm"], blind=True, lora=None).learn("shared")
+
+
+# ------------------------------------------------------------------------------------------------------ saving, loading
+
+
+@every_family
+def test_a_saved_reader_says_the_same(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    reader = reader_of(folders[name])
+    with torch.no_grad():
+        for parameter in reader.own_state().values():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    reader.save_pretrained(tmp_path)
+    ReaderProcessor.of(reader).save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path)
+    assert isinstance(again, VolumeReader)
+    assert AutoConfig.from_pretrained(tmp_path).parsed == again.settings
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    batch, pixels = dict(processor(["where is it?"])), pictures(reader, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(again(**batch, pixels=pixels).logits, reader(**batch, pixels=pixels).logits)
+    kept = {name for name in again.own_state() if ".lora_" not in name}
+    assert kept
+    assert not any("embed_tokens" in key or "lm_head" in key for key in kept)
+
+
+def test_another_model_under_a_recorded_fingerprint_is_refused(folders: dict[str, Path]) -> None:
+    base = reader_of(folders["llava"]).settings.base
+    assert isinstance(base, PretrainedBase)
+    other = base.model_copy(update={"name": str(folders["smolvlm"])})
+    with pytest.raises(WeightsError, match="are not those that the reader was made of"):
+        VolumeReader(ReaderConfig.of(settings_of(folders["smolvlm"], base=other)))
+
+
+def test_a_reader_starts_from_another_s_weights(folders: dict[str, Path], tmp_path: Path) -> None:
+    first = reader_of(folders["smolvlm"], adaptation=AdaptationSettings(layers="none"), labels=2)
+    with torch.no_grad():
+        first.dense.weight.fill_(3.0)
+    first.save_pretrained(tmp_path)
+    second = reader_of(folders["smolvlm"], labels=2)
+    assert second.start_from(tmp_path) == []
+    assert bool((second.dense.weight == 3.0).all())
+    with pytest.raises(WeightsError, match="not a start for this reader"):
+        reader_of(folders["smolvlm"]).start_from(tmp_path)
+
+
+def test_wrong_models_and_settings_are_refused(folders: dict[str, Path], tiny_language: Path) -> None:
+    with pytest.raises(WeightsError, match="tower takes pictures of 16 x 16 pixels"):
+        reader_of(folders["llava"], pictures=PictureSettings(size=32))
+    with pytest.raises(WeightsError, match="is a llama; known families are"):
+        reader_of(folders["llava"], base=PretrainedBase(name=str(tiny_language)))
+    with pytest.raises(WeightsError, match="not those of this version"):
+        ReaderConfig({"base": {"kind": "pretrained", "name": "x", "colour": 1}})
+
+
+def test_a_fresh_tower_is_drawn_from_its_seed(tiny_language: Path) -> None:
+    language = LanguageSettings(name=str(tiny_language), lora=None)
+
+    def drawn(seed: int) -> VolumeReader:
+        base = FreshBase(language=language, size=16, patch=4, hidden=16, layers=3, heads=2, merge=2, seed=seed)
+        return VolumeReader(ReaderConfig.of(ReaderSettings(base=base, pictures=PictureSettings(size=16), lora=LORA)))
+
+    one, same, other = drawn(1), drawn(1), drawn(2)
+    weight = "model.model.vision_model.embeddings.patch_embedding.weight"
+    assert torch.equal(one.state_dict()[weight], same.state_dict()[weight])
+    assert not torch.equal(one.state_dict()[weight], other.state_dict()[weight])
+    words = one.language_model.get_input_embeddings().weight
+    assert one.model.get_output_embeddings().weight.shape == words.shape
+
+
+# ------------------------------------------------------------------------------------------------------------ the words
+
+
+def test_a_chat_template_says_what_stands_around_the_picture(tiny_language: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_language)
+    image = tokenizer.convert_ids_to_tokens(3)
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{% for c in m.content %}"
+        "{% if c.type == 'image' %}" + image + "\n{% else %}{{ c.text }}{% endif %}{% endfor %}{% endfor %}[say]"
+    )
+    assert chat_form(tokenizer, 3) == ("[user]", "\n", "[say]")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content + '' }}{% endfor %}"
+    plain = (tokenizer.bos_token or "", "", tokenizer.eos_token)
+    assert chat_form(tokenizer, 3) == plain
+    tokenizer.chat_template = None
+    assert chat_form(tokenizer, 3) == plain
+
+
+def test_an_empty_or_endless_question_is_refused(folders: dict[str, Path]) -> None:
+    processor = ReaderProcessor.of(reader_of(folders["smolvlm"]))
+    with pytest.raises(QuestionError, match="is empty"):
+        processor([" "])
+    with pytest.raises(QuestionError, match="at most 512"):
+        processor(["where " * 600])
