@@ -1,24 +1,34 @@
-"""A pretrained 2D image-text-to-text model made to read volumes, with all its weights (TGH-MoE, stage 1, as read here).
+"""A pretrained 2D image-text-to-text model made to read volumes, with all its weights (TGH-MoE, as read here).
 
 The lower layers of its vision tower see every slice by itself; the upper ones span all slices of a volume, with the
 same maps. Tokens of neighbouring slices may be averaged, then the model's own projector makes them ready for its
-language model. No weight is added and none is renamed.
+language model. No weight is added and none is renamed. Task experts (`voxmoe.model.task_experts`), where they are wished
+for, are new, and work where a `Routing` says to which of them the volumes go.
 
 Shapes: B volume, D slice, C H W its channels and pixels, G group of averaged slices, T token of a group, O width of the
-language model.
+language model, P width of a prompt's embedding.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from voxmoe.errors import StudyError, WeightsError
 from voxmoe.model.features import Fused, spread
+from voxmoe.model.routing import Routing, TaskRouter
 from voxmoe.model.slices import SliceSettings, Volumes, seeing, span_slices
+from voxmoe.model.task_experts import (
+    ExpertCost,
+    TaskExperts,
+    TaskExpertSettings,
+    add_experts,
+    expert_cost,
+    mlp_shape,
+)
 from voxmoe.model.towers import FAMILIES, TOWERS, Family, entry_of, part
 
 
@@ -85,19 +95,64 @@ class Adaptation:
     projector: nn.Module
     attentions: tuple[nn.Module, ...]
     """Those that span slices."""
+    expert_settings: TaskExpertSettings | None = None
+    blocks: tuple[TaskExperts, ...] = ()
+    """The task experts of each block that has them."""
+
+    @property
+    def task_router(self) -> TaskRouter:
+        """It lies in the model, as `task_router`; raises `WeightsError` if there are no task experts."""
+        self._needed()
+        router: TaskRouter = self.model.task_router
+        return router
+
+    def _needed(self) -> TaskExpertSettings:
+        if self.expert_settings is None:
+            raise WeightsError("this model has no task experts: adapt it with TaskExpertSettings")
+        return self.expert_settings
+
+    def route(self, prompt: Float[Tensor, "B P"], tasks: Int[Tensor, " B"] | None = None) -> Routing:
+        """To which groups of experts volumes go in one forward pass, by the embeddings of their prompts (the mean of
+        the language model's input embeddings) and, in training, by their true tasks, numbered as the groups are.
+
+        Raises `WeightsError` if there are no task experts, `ValueError` if true tasks are needed or make no sense.
+        """
+        settings, router = self._needed(), self.task_router
+        if settings.soft:
+            return router.blend(prompt, tasks)
+        if not (settings.teacher and self.model.training):
+            return router.choose(prompt, tasks)
+        if tasks is None:
+            raise ValueError(
+                "in training, volumes go to the experts of their true tasks: give them, or set teacher=False"
+            )
+        return router.teach(prompt, tasks)
+
+    def routing_loss(self, routing: Routing) -> Float[Tensor, ""]:
+        """After the forward pass: the task router's cross-entropy and the weighted load-balance loss."""
+        return routing.task_loss + self._needed().balance * routing.balance
+
+    def expert_cost(self, tokens: int) -> ExpertCost:
+        """What the task experts add, with so many tokens of a volume in the tower, those of all its slices."""
+        settings, prompt = self._needed(), self.task_router.linear.in_features
+        return expert_cost(settings, mlp_shape(self.tower), prompt, tokens)
 
     def features(
         self,
         pixels: Float[Tensor, "B D C H W"],
         indices: Shaped[Tensor, "B D"] | None = None,
         present: Bool[Tensor, "B D"] | None = None,
+        routing: Routing | None = None,
     ) -> VolumeFeatures:
         """What the language model gets of volumes, whose slices are images as the tower takes them: of its size,
         normalised as by the model's own processor, not cut into tiles.
 
         `indices` are the places of the slices along the volume, 0, 1, .. if not given; only their differences matter.
-        Slices that are not `present` are left out before the tower. Raises `StudyError` if a volume has none.
+        Slices that are not `present` are left out before the tower. With a `routing` (of this call alone), task experts
+        take part. Raises `StudyError` if a volume has no slices, `ValueError` if the routing is not one for it.
         """
+        if routing is not None:
+            self._check(routing, len(pixels))
         if present is None:
             present = torch.ones(pixels.shape[:2], dtype=torch.bool, device=pixels.device)
         if indices is None:
@@ -106,7 +161,7 @@ class Adaptation:
         if 0 in depths:
             raise StudyError(f"volume {depths.index(0)} of a batch of {len(depths)} has no slices")
         inner = self.model.base_model
-        with seeing(Volumes(depths, indices[present].float())):
+        with seeing(Volumes(depths, indices[present].float(), routing=routing)):
             tokens = self.family.see(inner, self.tower, pixels[present].to(self.tower.dtype))
         groups = [torch.split(volume, self.settings.pool) for volume in torch.split(tokens, depths)]
         pooled = torch.stack([group.mean(dim=0) for volume in groups for group in volume])
@@ -114,26 +169,59 @@ class Adaptation:
         there = torch.arange(int(counts.max()), device=pixels.device) < counts[:, None]
         return VolumeFeatures(spread(self.family.project(inner, self.projector, pooled), there), there, tokens)
 
+    def _check(self, routing: Routing, volumes: int) -> None:
+        self._needed()
+        if len(routing.groups) != volumes:
+            raise ValueError(f"the routing is one of {len(routing.groups)} volumes, the batch has {volumes}")
+        if routing.passed:
+            raise ValueError("this routing was used already: `route` again for every forward pass")
+
     def learn_shared(self) -> list[str]:
         """Stage 1: attention across slices, projector and adapters (LoRA) learn, nothing else; the names of what
         learns."""
+        return self._learn(*self.attentions, self.projector, adapters=True)
+
+    def learn_experts(self) -> list[str]:
+        """Stage 2: task experts and routers learn, nothing else; the names of what learns."""
+        return self._learn(*self.blocks, self.task_router, adapters=False)
+
+    def learn_together(self) -> list[str]:
+        """Both stages in one, the ablation; the names of what learns."""
+        return self._learn(*self.attentions, self.projector, *self.blocks, self.task_router, adapters=True)
+
+    def _learn(self, *modules: nn.Module, adapters: bool) -> list[str]:
         self.model.requires_grad_(False)
-        for module in (*self.attentions, self.projector):
+        for module in modules:
             module.requires_grad_(True)
         for name, parameter in self.model.named_parameters():
-            if ".lora_" in name:
+            if adapters and ".lora_" in name:
                 parameter.requires_grad_(True)
         return [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
 
 
-def adapt(model: Any, settings: AdaptationSettings | None = None) -> Adaptation:
+def _add_task_router(model: Any, groups: int) -> None:
+    embedding = model.get_input_embeddings().weight
+    model.task_router = TaskRouter(embedding.shape[1], groups).to(embedding)
+
+
+def adapt(
+    model: Any, settings: AdaptationSettings | None = None, experts: TaskExpertSettings | None = None
+) -> Adaptation:
     """Make a model of a known family read volumes, in place: it stays the model it was for single images.
 
-    Raises `WeightsError` if family or tower are not known, not as they are known, or adapted already.
+    With `experts`, its tower gets task experts and the model a `task_router`; their weights are new, drawn from PyTorch's
+    generator. Raises `WeightsError` if family or tower are not known, not as they are known, or adapted already.
     """
     settings = settings or AdaptationSettings()
     kind, family = entry_of(model, FAMILIES)
     inner = model.base_model
     tower, projector = part(inner, family.tower, kind), part(inner, family.projector, kind)
     read = family.layers_read(inner.config, inner.config.vision_config.num_hidden_layers)
-    return Adaptation(model, family, settings, tower, projector, adapt_tower(tower, settings, read))
+    if experts is not None:
+        experts.places(read)  # before anything is changed
+    attentions = adapt_tower(tower, settings, read)
+    if experts is None:
+        return Adaptation(model, family, settings, tower, projector, attentions)
+    blocks = add_experts(tower, experts, read)
+    _add_task_router(model, experts.groups)
+    return Adaptation(model, family, settings, tower, projector, attentions, experts, blocks)

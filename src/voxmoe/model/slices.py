@@ -9,8 +9,8 @@ Which slices make a volume is said for the time of one forward pass (`seeing`). 
 checkpointed, so that it is still known when the layer is computed again in the backward pass, in whichever thread.
 Where nothing is said, every image is seen by itself, as before.
 
-Shapes: S slice of all volumes, D slice of one volume, N token of a slice, H head, C channel of a head, R = C / 2 pair
-of channels; B L, images and tokens as the tower lays them out, S N or 1 (S N).
+Shapes: V volume, S slice of all volumes, D slice of one volume, N token of a slice, H head, C channel of a head, R = C
+/ 2 pair of channels; B L, images and tokens as the tower lays them out, S N or 1 (S N).
 """
 
 import copy
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -31,6 +31,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from voxmoe.errors import WeightsError
+from voxmoe.model.routing import Routing
 from voxmoe.settings import Settings
 
 _NAME = "voxmoe_slices"
@@ -64,6 +65,13 @@ class Volumes:
     indices: Float[Tensor, " S"]
     segments: list[int] | None = None
     """Tokens of the parts of a slice that do not attend to one another, in their order; None: a slice is one part."""
+    routing: Routing | None = None
+    """To which task experts the volumes go; None: to none."""
+
+    def by_slice(self, values: Shaped[Tensor, "V *rest"]) -> Shaped[Tensor, "S *rest"]:
+        """What is said of each volume, of each of its slices."""
+        depths = torch.tensor(self.depths, device=values.device)
+        return values.repeat_interleave(depths, dim=0, output_size=sum(self.depths))
 
     @property
     def offsets(self) -> Float[Tensor, " S"]:
@@ -83,6 +91,11 @@ def seeing(volumes: Volumes | None) -> Iterator[None]:
         yield
     finally:
         _VOLUMES.reset(before)
+
+
+def volumes_seen() -> Volumes | None:
+    """Those of the innermost `seeing` in this thread."""
+    return _VOLUMES.get()
 
 
 # ------------------------------------------------------------------------------------------------------------- rotary
@@ -221,7 +234,7 @@ Arrange = Callable[[Volumes, dict[str, Any]], tuple[Volumes, dict[str, Any]]]
 """What a tower has to change in the arguments of a layer, so that its attention is called once with all slices."""
 
 
-class _Spanning(GradientCheckpointingLayer):
+class _Keeping(GradientCheckpointingLayer):
     """Mixed into the class of a layer. What it sees is an argument of its forward pass, and so kept by a checkpoint."""
 
     arrange: Arrange | None = None
@@ -237,14 +250,23 @@ class _Spanning(GradientCheckpointingLayer):
             return super().forward(*args, **kwargs)
 
 
-def span_slices(layer: Any, attention: Any, settings: SliceSettings, arrange: Arrange | None = None) -> None:
-    """Let the layer's attention module span the slices of volumes, in place; raises `WeightsError` if it does."""
-    if isinstance(layer, _Spanning):
-        raise WeightsError(f"this {type(layer).__name__} spans slices already: adapt a model once, freshly loaded")
+def keep_volumes(layer: Any, arrange: Arrange | None = None) -> None:
+    """Let the parts of a layer know the volumes of its forward pass whenever it is computed, in place; a layer that
+    does so already stays as it is."""
+    if isinstance(layer, _Keeping):
+        return
     kind = type(layer)
     # The name stays: by it, FSDP finds the layers that it wraps.
-    layer.__class__ = type(kind.__name__, (_Spanning, kind), {})
+    layer.__class__ = type(kind.__name__, (_Keeping, kind), {})
     layer.arrange = arrange
+
+
+def span_slices(layer: Any, attention: Any, settings: SliceSettings, arrange: Arrange | None = None) -> None:
+    """Let the layer's attention module span the slices of volumes, in place; raises `WeightsError` if the layer is
+    adapted already."""
+    if isinstance(layer, _Keeping):
+        raise WeightsError(f"this {type(layer).__name__} is adapted already: adapt a model once, freshly loaded")
+    keep_volumes(layer, arrange)
     attention.slices = settings
     attention.within_images = attention.config._attn_implementation
     attention.config = copy.copy(attention.config)

@@ -35,11 +35,15 @@ def _all_slices_at_once(volumes: Volumes, arguments: dict[str, Any]) -> tuple[Vo
 
 @dataclass(frozen=True)
 class Tower:
-    """Paths from the tower to the list of its layers, and from a layer to its attention."""
+    """Paths from the tower to the list of its layers, from a layer to its attention and its MLP, and from the MLP to
+    its last map and its activation."""
 
     layers: str
     attention: str
     arrange: Arrange | None = None
+    mlp: str = "mlp"
+    last: str = "fc2"
+    activation: str = "activation_fn"
 
 
 TOWERS = MappingProxyType(
@@ -47,7 +51,7 @@ TOWERS = MappingProxyType(
         "clip_vision_model": Tower("encoder.layers", "self_attn"),
         "idefics3_vision": Tower("encoder.layers", "self_attn"),
         "internvl_vision": Tower("encoder.layer", "attention"),
-        "qwen2_5_vl_vision": Tower("blocks", "attn", _all_slices_at_once),
+        "qwen2_5_vl_vision": Tower("blocks", "attn", _all_slices_at_once, last="down_proj", activation="act_fn"),
         "siglip_vision_model": Tower("encoder.layers", "self_attn"),
         "smolvlm_vision": Tower("encoder.layers", "self_attn"),
     }
