@@ -20,6 +20,7 @@ _ROOMS = (
     "vqa.encoding",
     "vqa.findings",
     "vqa.measure",
+    "vqa.members",
     "vqa.records",
     "vqa.type_weights",
     "model.vision",

@@ -56,6 +56,7 @@ AtlasOption = Annotated[
 ]
 SKIPPED = 1
 LEAKAGE = 1
+PROBLEMS = 1
 
 
 @app.command()
@@ -183,6 +184,67 @@ def build(
 
 
 @app.command()
+def collect(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="m3d-vqa, m3d-cap, ct-rate, radgenome, 3d-rad or own.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    tables: Annotated[
+        list[str],
+        typer.Argument(metavar="TABLE..", help="Its tables or their folder; SPLIT=TABLE says which split one is."),
+    ],
+    images: Annotated[Path, typer.Option(help="The folder that the paths of images are relative to.")],
+    metadata: Annotated[
+        Path | None, typer.Option(help="CT-RATE's table with slope and intercept, if the files hold stored values.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="A folder of masks with the names of the images.")] = None,
+    draw_splits: Annotated[
+        bool, typer.Option("--draw-splits", help="Draw the splits by patient, whatever the tables say.")
+    ] = False,
+    check_files: Annotated[
+        bool, typer.Option("--check-files/--no-check-files", help="Leave out rows whose image is not there.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of splits that are drawn.")] = 0,
+    json: Json = False,
+) -> None:
+    """Collect the dataset of a published set of CT questions and reports, or of own data (docs/ct-data.md).
+
+    Exit code 1 if rows had to be left out.
+    """
+    from voxmoe.cli import show
+    from voxmoe.vqa.ct.collect import collect as run_collect
+
+    collected = run_collect(
+        form,
+        tables,
+        out,
+        images,
+        metadata=metadata,
+        masks=masks,
+        draw_splits=draw_splits,
+        check_files=check_files,
+        seed=seed,
+    )
+    show.result({**collected.manifest, "skipped": collected.skipped, "out": str(out)}, show.collected, json)
+    if collected.skipped:
+        raise typer.Exit(SKIPPED)
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="Own data, .csv or .jsonl, of the schema in docs/ct-data.md.")],
+    images: Annotated[Path | None, typer.Option(help="Look for the images, too, in this folder.")] = None,
+    json: Json = False,
+) -> None:
+    """Name every problem of a file of own data, with its line. Exit code 1 if there is any."""
+    from voxmoe.cli import show
+    from voxmoe.vqa.ct.formats.own import validate as run_validate
+
+    found = run_validate(file, images)
+    show.result({"file": str(file), "rows": found.rows, "problems": list(found.problems)}, show.validation, json)
+    if found.problems:
+        raise typer.Exit(PROBLEMS)
+
+
+@app.command()
 def export(
     dataset: Annotated[Path, typer.Argument(help="A dataset that `build` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
@@ -248,24 +310,31 @@ def wordings(
 
 @app.command()
 def stats(
-    dataset: Annotated[Path, typer.Argument(help="A dataset that `build` wrote.")],
+    dataset: Annotated[Path, typer.Argument(help="A dataset that `build` or `collect` wrote.")],
     json: Json = False,
 ) -> None:
-    """Counts, examples and frequencies of a dataset, beside those of the paper's datasets."""
+    """Counts, examples and frequencies of a dataset, beside those of the paper's; of CT data, letters and lengths."""
     from voxmoe.cli import show
-    from voxmoe.vqa.dataset import open_dataset
+    from voxmoe.vqa.ct.dataset import CTDataset, open_any
+    from voxmoe.vqa.ct.statistics import statistics as ct_statistics
     from voxmoe.vqa.statistics import statistics
 
-    show.result(statistics(open_dataset(dataset)), show.statistics, json)
+    opened = open_any(dataset)
+    if isinstance(opened, CTDataset):
+        show.result(ct_statistics(opened), show.ct_statistics, json)
+    else:
+        show.result(statistics(opened), show.statistics, json)
 
 
 @app.command()
 def audit(
-    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET..", help="Datasets that `build` wrote.")],
+    datasets: Annotated[
+        list[Path], typer.Argument(metavar="DATASET..", help="Datasets that `build` or `collect` wrote.")
+    ],
     jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
     json: Json = False,
 ) -> None:
-    """Look for leakage: the same patient, file or scan in two splits or two datasets.
+    """Look for leakage: the same patient, file, scan or report in two splits or two datasets.
 
     Exit code 0 if there is none, 1 if there is, 2 if something cannot be read. Scans are known again after
     re-compression, in other axis orders and intensities, and with noise. Their fingerprints are kept in
@@ -273,11 +342,11 @@ def audit(
     """
     from voxmoe.cli import show
     from voxmoe.vqa.audit import audit as run_audit
-    from voxmoe.vqa.dataset import open_dataset
+    from voxmoe.vqa.ct.dataset import open_any
 
     with show.Progress() as progress:
         found = run_audit(
-            [open_dataset(dataset) for dataset in datasets], jobs=jobs, progress=progress.of("fingerprinting images")
+            [open_any(dataset) for dataset in datasets], jobs=jobs, progress=progress.of("fingerprinting images")
         )
     show.result(found.to_json(), show.audit, json)
     if found.leaks:

@@ -250,6 +250,60 @@ def statistics(found: dict[str, Any]) -> None:
         out.print(f"  A  {example['answer']}")
 
 
+_FIRST = 20
+"""So many rows that were left out are printed; the file has all of them."""
+
+
+def collected(report: dict[str, Any]) -> None:
+    counts = ", ".join(f"{count:,} {split}" for split, count in report["rows"].items())
+    out.print(f"{sum(report['rows'].values()):,} rows ({counts}; splits {report['splits']}) in {report['out']}")
+    if report["skipped"]:
+        out.print(f"{len(report['skipped']):,} rows left out, as a whole or in part:")
+        for place, reason in list(report["skipped"].items())[:_FIRST]:
+            out.print(f"  {place}: {reason}")
+        if len(report["skipped"]) > _FIRST:
+            out.print(f"  .. all of them with their reasons: {report['out']}/meta/skipped.json")
+
+
+def validation(found: dict[str, Any]) -> None:
+    for problem in found["problems"]:
+        out.print(problem)
+    out.print(f"{found['file']}: {found['rows']:,} rows, {len(found['problems']):,} problems")
+
+
+def ct_statistics(found: dict[str, Any]) -> None:
+    out.print(
+        f"{found['rows']:,} rows about {found['volumes']:,} volumes of {found['patients']:,} patients; splits "
+        f"{found['splits_are']}; {found['skipped']:,} rows of the source left out"
+    )
+    every = [*found["splits"].values(), found]
+    names = [*found["splits"], "all"]
+    table = _columns("counts", names)
+    for name in ("rows", "patients", "volumes", "unique_questions", "unique_answers"):
+        table.add_row(name.replace("_", " "), *(f"{own[name]:,}" for own in every))
+    for group in ("tasks", "kinds", "sources"):
+        table.add_row(group)
+        for name in found[group]:
+            table.add_row(f"  {name}", *(f"{own[group].get(name, 0):,}" for own in every))
+    out.print(table)
+    table = _columns("closed questions: number of choices, and percent whose answer has the letter", names)
+    for number in found["choices"]:
+        table.add_row(f"{number} choices", *(f"{own['choices'].get(number, 0):,}" for own in every))
+    for letter in found["letters"]:
+        shares = [
+            100 * own["letters"].get(letter, 0) / sum(own["letters"].values()) if own["letters"] else None
+            for own in every
+        ]
+        table.add_row(letter, *(_number(share, ".1f") for share in shares))
+    out.print(table)
+    table = _columns("words of an answer: mean, median, most", names)
+    for task in found["tasks"]:
+        lengths = [own["answer_words"][task] for own in every]
+        told = (f"{one['mean']:.1f}  {one['median']:g}  {one['max']}" if one else "-" for one in lengths)
+        table.add_row(task, *told)
+    out.print(table)
+
+
 def _pairs(matches: list[dict[str, Any]]) -> None:
     for match in matches:
         ends = [f"{end['study']} ({end['split']} of {end['dataset']})" for end in (match["first"], match["second"])]
@@ -259,8 +313,8 @@ def _pairs(matches: list[dict[str, Any]]) -> None:
 
 
 def audit(found: dict[str, Any]) -> None:
-    studies = ", ".join(f"{count:,} studies of {dataset}" for dataset, count in found["studies"].items())
-    out.print(f"compared {studies}: {found['images']:,} images")
+    studies = ", ".join(f"{count:,} of {dataset}" for dataset, count in found["studies"].items())
+    out.print(f"compared studies or volumes, {studies}: {found['images']:,} images")
     if found["duplicates"]:
         out.print(f"{len(found['duplicates'])} pairs within one split (no leak, but they count twice):")
         _pairs(found["duplicates"])

@@ -1,11 +1,12 @@
-"""Leakage: the same patient, or the same image, in two splits of a dataset or in two datasets.
+"""Leakage: the same patient, or the same image, in two splits of a dataset or in two datasets, about MRI or CT.
 
-Two studies are paired for what they share, the strongest reason first:
+Two studies, or volumes of CT, are paired for what they share, the strongest reason first:
 
 - `patient`: the patient's name;
 - `file`: an image or a mask, byte for byte (the hashes that `build` wrote; an empty mask says nothing and is left out);
 - `volume`: an image, voxel for voxel in RAS order: other compression, number type, axis order in the file, padding;
-- `similar`: an image in other intensities, with noise, resampled, or under a wrong header, seen by its fingerprint.
+- `similar`: an image in other intensities, with noise, resampled, or under a wrong header, seen by its fingerprint;
+- `text`: a report, word for word (CT datasets), for each wording one pair of any two splits.
 
 Files and volumes are compared whatever modality they are said to show, fingerprints within each modality. What is
 found across splits or datasets is a leak; within one split it is a duplicate, and the same patient there is as it
@@ -16,52 +17,37 @@ copies of a study in other intensities, axes, with noise or half the resolution 
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import joblib
 
-from voxmoe.errors import DatasetError, ImageError
+from voxmoe.errors import DatasetError
 from voxmoe.files import write_json
-from voxmoe.imaging.fingerprint import VERSION, Fingerprint, alike, fingerprint, stack
-from voxmoe.imaging.places import Place, digests, file_of
-from voxmoe.imaging.volume import read_images
-from voxmoe.vocabulary import Modality
-from voxmoe.vqa.dataset import SPLITS, Dataset
+from voxmoe.imaging.fingerprint import VERSION, Fingerprint, alike, stack
+from voxmoe.vqa.ct.dataset import CTDataset
+from voxmoe.vqa.ct.members import Scan, ct_jobs, ct_members
+from voxmoe.vqa.dataset import Dataset
+from voxmoe.vqa.members import Job, Member, study_jobs, study_members
 
 THRESHOLD = 0.85
 """Fingerprints that correlate at least so well show the same scan."""
-REASONS = ("patient", "file", "volume", "similar")
-_MASK = "mask"
+REASONS = ("patient", "file", "volume", "similar", "text")
+_UNSEEN = frozenset({"patient", "text"})
+"""Reasons that say nothing about how alike two images are."""
 _BATCH = 256
 """Files fingerprinted between two writes of the cache."""
 
+AnyDataset = Dataset | CTDataset
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Member:
-    """A study as a member of a dataset."""
-
-    dataset: str
-    study: str
-    patient: str
-    split: str
-    hashes: Mapping[str, str] = field(repr=False)
-    """What tells each image (by modality) from others, and the mask unless it is empty: the sha256 of its file, with
-    the channel in a 4D file."""
-    paths: Mapping[str, Place] = field(repr=False)
-
-    def to_json(self) -> dict[str, str]:
-        return {"dataset": self.dataset, "study": self.study, "patient": self.patient, "split": self.split}
-
-
-@dataclass(frozen=True)
 class Match:
-    """Two studies and what they share: reason -> the images it holds for, or the patient's name."""
+    """Two studies and what they share: reason -> the images it holds for, the patient's name, or the reports' ids."""
 
     first: Member
     second: Member
@@ -101,38 +87,11 @@ class Audit:
         }
 
 
-def members(dataset: Dataset) -> list[Member]:
-    """The studies of a dataset with the hashes and places of their files."""
-    row_of = {row["study"]: row for split in SPLITS for row in dataset.rows(split)}
-    found = []
-    for record in _studies(dataset):
-        images = dataset.study_files(row_of[record["study"]]).images
-        paths = {str(modality): images[modality] for modality in Modality if modality in images}
-        names = [*paths, *([_MASK] if _MASK in record["sha256"] and _has_labels(record) else [])]
-        hashes = {name: record["sha256"][name] for name in names}
-        place = (str(dataset.root), record["study"], record["patient"], record["split"])
-        found.append(Member(*place, hashes, paths))
-    return found
-
-
-def _studies(dataset: Dataset) -> list[dict[str, Any]]:
-    path = dataset.root / "meta" / "studies.json"
-    try:
-        studies: list[dict[str, Any]] = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        raise DatasetError(f"{path}: missing or broken; build the dataset again") from None
-    return studies
-
-
-def _has_labels(record: Mapping[str, Any]) -> bool:
-    return any(label["present"] for label in record["findings"]["labels"].values())
-
-
-def _cache_path(dataset: Dataset) -> Path:
+def _cache_path(dataset: AnyDataset) -> Path:
     return dataset.root / "meta" / "fingerprints.json"
 
 
-def _read_cache(dataset: Dataset) -> dict[str, Fingerprint]:
+def _read_cache(dataset: AnyDataset) -> dict[str, Fingerprint]:
     """Fingerprints by sha256; none if there is no cache, or one of another version."""
     try:
         content = json.loads(_cache_path(dataset).read_text())
@@ -143,7 +102,7 @@ def _read_cache(dataset: Dataset) -> dict[str, Fingerprint]:
     return {digest: Fingerprint.from_json(one) for digest, one in content["fingerprints"].items()}
 
 
-def _write_cache(dataset: Dataset, own: Iterable[Member], prints: Mapping[str, Fingerprint]) -> None:
+def _write_cache(dataset: AnyDataset, own: Iterable[Member], prints: Mapping[str, Fingerprint]) -> None:
     """Keep the fingerprints of a dataset's images, unless its folder is read-only."""
     if not os.access(dataset.root / "meta", os.W_OK):
         return
@@ -152,34 +111,19 @@ def _write_cache(dataset: Dataset, own: Iterable[Member], prints: Mapping[str, F
     write_json(_cache_path(dataset), {"version": VERSION, "fingerprints": content})
 
 
-def _fingerprint_file(images: Mapping[str, Place]) -> dict[str, Fingerprint]:
-    """The fingerprints of the images of one file by their digests."""
-    found = digests(images.values())
-    for digest, place in images.items():
-        if found[place] != digest:
-            raise DatasetError(f"{file_of(place)}: has changed since the dataset was built; build the dataset again")
-    return {digest: fingerprint(volume) for digest, volume in read_images(images).items()}
+def members(dataset: AnyDataset) -> list[Member]:
+    """The studies, or CT volumes, of a dataset with the hashes and places of their files."""
+    return list(ct_members(dataset) if isinstance(dataset, CTDataset) else study_members(dataset))
 
 
-def _by_file(images: Mapping[str, Place]) -> list[dict[str, Place]]:
-    files: dict[Path, dict[str, Place]] = defaultdict(dict)
-    for digest, place in images.items():
-        files[file_of(place)][digest] = place
-    return list(files.values())
-
-
-def _require_files(places: Iterable[Place], dataset: Dataset) -> None:
-    missing = [path for path in dict.fromkeys(map(file_of, places)) if not path.is_file()]
-    if missing:
-        more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
-        raise ImageError(
-            f"{missing[0]}: no such file{more}; the images of {dataset.root} are looked for in {dataset.images_root}: "
-            "put them back there, or build the dataset again where they are"
-        )
+def _jobs(dataset: AnyDataset, own: Sequence[Member], known: Collection[str]) -> list[Job]:
+    if isinstance(dataset, CTDataset):
+        return ct_jobs([member for member in own if isinstance(member, Scan)], known)
+    return study_jobs(dataset, own, known)
 
 
 def fingerprints(
-    datasets: Mapping[str, Dataset],
+    datasets: Mapping[str, AnyDataset],
     of: Mapping[str, list[Member]],
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
@@ -191,21 +135,19 @@ def fingerprints(
     prints: dict[str, Fingerprint] = {}
     for dataset in datasets.values():
         prints |= _read_cache(dataset)
-    wanted: dict[str, Place] = {}
+    known, reading, done = set(prints), list[Job](), 0
     for root, own in of.items():
-        new = {member.hashes[name]: place for member in own for name, place in member.paths.items()}
-        new = {digest: place for digest, place in new.items() if digest not in prints}
-        _require_files(new.values(), datasets[root])
-        wanted |= new
-    files, done = _by_file(wanted), 0
-    for start in range(0, len(files), _BATCH):
+        new = _jobs(datasets[root], own, known)
+        known.update(digest for job in new for digest in job.digests)
+        reading += new
+    for start in range(0, len(reading), _BATCH):
         work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            joblib.delayed(_fingerprint_file)(images) for images in files[start : start + _BATCH]
+            joblib.delayed(job.run)() for job in reading[start : start + _BATCH]
         )
         for found in work:
             prints |= found
             done += len(found)
-            progress(done, len(wanted))
+            progress(done, sum(len(job.digests) for job in reading))
         for root, dataset in datasets.items():
             _write_cache(dataset, of[root], prints)
     return prints
@@ -227,8 +169,19 @@ def _equal(images: Iterable[tuple[Image, str]]) -> Iterator[Found]:
                 yield first, second, 1.0
 
 
+def _equal_texts(every: Sequence[Member]) -> Iterator[Found]:
+    """For each text and any two splits or datasets that hold it, the first member of either."""
+    groups: dict[str, dict[tuple[str, str], Image]] = defaultdict(dict)
+    for number, member in enumerate(every):
+        for id, text in member.texts.items():
+            groups[text].setdefault((member.dataset, member.split), (number, id))
+    for group in groups.values():
+        for first, second in combinations(group.values(), 2):
+            yield first, second, 1.0
+
+
 def _similar(every: Sequence[Member], prints: Mapping[str, Fingerprint], threshold: float) -> Iterator[Found]:
-    for name in map(str, Modality):
+    for name in dict.fromkeys(name for member in every for name in member.paths):
         numbers = [number for number, member in enumerate(every) if name in member.paths]
         rows = stack([prints[every[number].hashes[name]] for number in numbers])
         for i, j, similarity in alike(rows, threshold):
@@ -249,6 +202,7 @@ def find_matches(every: Sequence[Member], prints: Mapping[str, Fingerprint], thr
         "file": _equal(files),
         "volume": _equal(volumes),
         "similar": _similar(every, prints, threshold),
+        "text": _equal_texts(every),
     }
     shared: dict[tuple[int, int], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     scores: dict[tuple[int, int], float] = {}
@@ -260,7 +214,7 @@ def find_matches(every: Sequence[Member], prints: Mapping[str, Fingerprint], thr
                 continue  # an equal file is an equal volume and a similar one: the strongest reason is enough
             said.add((pair, name))
             shared[pair][reason].append(name)
-            if reason != "patient":
+            if reason not in _UNSEEN:
                 scores[pair] = max(scores.get(pair, 0.0), score)
     return [
         Match(every[i], every[j], {reason: tuple(names) for reason, names in why.items()}, scores.get((i, j)))
@@ -269,7 +223,7 @@ def find_matches(every: Sequence[Member], prints: Mapping[str, Fingerprint], thr
 
 
 def audit(
-    datasets: Sequence[Dataset],
+    datasets: Sequence[AnyDataset],
     *,
     threshold: float = THRESHOLD,
     jobs: int = 1,

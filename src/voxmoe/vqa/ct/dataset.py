@@ -83,7 +83,8 @@ def _check(exchanges: Sequence[Exchange], images: Path) -> None:
         raise DatasetError(f"{name}: {times} exchanges have this id; it has to be unique within a dataset")
     patients: dict[str, str] = {}
     for exchange in exchanges:
-        inside(images, exchange.image)
+        if exchange.image not in patients:
+            inside(images, exchange.image)
         if patients.setdefault(exchange.image, exchange.patient) != exchange.patient:
             raise DatasetError(
                 f"{exchange.image}: is said to be of the patients {patients[exchange.image]} and {exchange.patient}; "

@@ -1,0 +1,113 @@
+"""Tables as they are published -> rows that know where they stand."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from voxmoe.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table."""
+
+    place: str
+    """FILE:LINE, for people."""
+    id: str
+    """FILE/LINE without the suffix: unique among the rows of tables of other names."""
+    cells: Mapping[str, Any]
+    """By column, without blanks around."""
+    split: str | None = None
+    """The split that the table itself says."""
+    broken: str | None = None
+    """Why it has no cells."""
+
+    def usable(self, split: str | None = None) -> "Row":
+        """Itself, its id under the split if one is given; raises `DatasetError` if it is broken."""
+        if self.broken:
+            raise DatasetError(self.broken)
+        return replace(self, id=f"{split}/{self.id}") if split else self
+
+
+def _missing(path: Path, needed: Sequence[str], found: Sequence[str]) -> DatasetError | None:
+    lacking = [names for names in needed if not set(names.split("|")) & set(found)]
+    if not lacking:
+        return None
+
+    def told(names: Sequence[str]) -> str:
+        return ", ".join(name.replace("|", " or ") for name in names) or "none"
+
+    return DatasetError(f"{path}: lacks {told(lacking)}; its columns are {told(found)}; needed are {told(needed)}")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DatasetError(f"{path}: is a folder; a file is needed here") from None
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def read_csv(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+    """The rows of a CSV file with a header; `needed` columns may name alternatives, as in "a|b".
+
+    A row of another length than the header is broken. Raises `DatasetError` if the file is missing, no CSV text, or
+    lacks a column, and says which it has.
+    """
+    lines = csv.reader(_text_of(path).splitlines(keepends=True), strict=True)
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        if error := _missing(path, needed, header):
+            raise error
+        before = lines.line_num
+        for cells in lines:
+            line, before = before + 1, lines.line_num
+            if not cells:
+                continue
+            row = Row(
+                f"{path.name}:{line}", f"{path.stem}/{line}", dict(zip(header, map(str.strip, cells), strict=False))
+            )
+            told = f"has {len(cells)} cells under {len(header)} columns"
+            yield row if len(cells) == len(header) else replace(row, broken=told)
+    except csv.Error as error:
+        raise DatasetError(f"{path}:{lines.line_num}: no CSV ({error}); quotes in a cell are doubled") from None
+
+
+def read_json(path: Path) -> Any:
+    """Raises `DatasetError` if the file is missing or no JSON."""
+    try:
+        return json.loads(_text_of(path))
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path}:{error.lineno}: no JSON ({error.msg})") from None
+
+
+def read_json_lines(path: Path) -> Iterator[Row]:
+    """The objects of a JSONL file; a line that is none is broken."""
+    for number, line in enumerate(_text_of(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        place, id, broken = f"{path.name}:{number}", f"{path.stem}/{number}", None
+        try:
+            cells = json.loads(line)
+        except json.JSONDecodeError as error:
+            cells, broken = {}, f"no JSON ({error.msg})"
+        if not isinstance(cells, dict):
+            cells, broken = {}, "is no JSON object"
+        cells = {key: value.strip() if isinstance(value, str) else value for key, value in cells.items()}
+        yield Row(place, id, cells, broken=broken)
+
+
+def tables_in(place: Path, suffix: str = ".csv") -> list[Path]:
+    """A table itself, or those of a folder by name; raises `DatasetError` if it has none."""
+    if not place.is_dir():
+        return [place]
+    found = sorted(path for path in place.iterdir() if path.suffix == suffix)
+    if not found:
+        raise DatasetError(f"{place}: holds no {suffix} file")
+    return found
