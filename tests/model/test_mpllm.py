@@ -51,6 +51,13 @@ def targets(count: int) -> dict[str, torch.Tensor]:
     return {name: torch.tensor([value] * count) for name, value in encoded.items()}
 
 
+def test_adapters_start_at_zero(model: MpLLM) -> None:
+    """The language model is the pretrained one until something is learnt."""
+    ups = [parameter for name, parameter in model.named_parameters() if ".lora_B." in name]
+    assert ups
+    assert not any(up.any() for up in ups)
+
+
 def test_saved_and_loaded_gives_identical_logits(model: MpLLM, processor: MpLLMProcessor, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)

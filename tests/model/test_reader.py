@@ -16,10 +16,12 @@ from voxmoe.model.image_text import FreshBase, PretrainedBase
 from voxmoe.model.language import LanguageSettings, LoraSettings
 from voxmoe.model.reader import ReaderConfig, ReaderSettings, VolumeReader
 from voxmoe.model.reading import ReaderProcessor, chat_form
+from voxmoe.model.task_experts import TaskExpertSettings
 
 FAMILY_KINDS = [name for name in KINDS if name not in ("llava-two-layers", "internvl-normed")]
 every_family = pytest.mark.parametrize("name", FAMILY_KINDS)
 LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
+EXPERTS = TaskExpertSettings(blocks=2, experts=2, rank=4)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,16 @@ def settings_of(folder: Path, **changes: Any) -> ReaderSettings:
 
 def reader_of(folder: Path, **changes: Any) -> VolumeReader:
     return VolumeReader(ReaderConfig.of(settings_of(folder, **changes))).eval()
+
+
+def guided(folder: Path, **changes: Any) -> VolumeReader:
+    """With experts and routers that matter."""
+    reader = reader_of(folder, experts=EXPERTS.model_copy(update=changes))
+    with torch.no_grad():
+        for name, parameter in reader.named_parameters():
+            if ".experts." in name or ".task_router." in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.5)
+    return reader
 
 
 def pictures(reader: VolumeReader, volumes: int = 2, depth: int = 3, seed: int = 3) -> Tensor:
@@ -79,6 +91,14 @@ def test_one_slice_is_read_as_the_original_model_reads_an_image(name: str, folde
 
 
 @every_family
+def test_adapters_and_experts_start_at_zero(name: str, folders: dict[str, Path]) -> None:
+    reader = reader_of(folders[name], experts=EXPERTS)
+    last = [p for key, p in reader.named_parameters() if ".lora_B." in key or key.endswith(".up.weight")]
+    assert last
+    assert not any(parameter.any() for parameter in last)
+
+
+@every_family
 @torch.no_grad()
 def test_a_prompt_is_read_alone_as_in_a_batch(name: str, folders: dict[str, Path]) -> None:
     """Whatever pads it, whichever volumes are beside it, and whether its volume was looked at before."""
@@ -87,8 +107,9 @@ def test_a_prompt_is_read_alone_as_in_a_batch(name: str, folders: dict[str, Path
     pixels, volume = pictures(reader), torch.tensor([1, 0, 1])
     together = reader(**batch_of(reader, questions), pixels=pixels, volume=volume).logits
     for row, question in enumerate(questions):
-        own = pixels[volume[row]][None]
-        alone = reader(**batch_of(reader, [question]), seen=reader.look(own)).logits
+        batch = batch_of(reader, [question])
+        view = reader.view(batch["prompt_ids"], batch["prompt_mask"], pixels[volume[row]][None])
+        alone = reader(**batch, view=view).logits
         torch.testing.assert_close(together[row], alone[0], atol=2e-4, rtol=2e-4)
 
 
@@ -172,6 +193,51 @@ def test_a_blind_reader_reads_texts_alone(folders: dict[str, Path]) -> None:
         assert torch.equal(reader(**batch).logits, reader(**batch, pixels=pictures(reader, 1)).logits)
     with pytest.raises(WeightsError, match="blind and has no adapters"):
         reader_of(folders["smolvlm"], blind=True, lora=None).learn("shared")
+
+
+@every_family
+@torch.no_grad()
+def test_the_second_stage_starts_as_the_first_ended(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    first = reader_of(folders[name])
+    for parameter in first.own_state().values():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    first.save_pretrained(tmp_path)
+    second = reader_of(folders[name], experts=EXPERTS)
+    new = second.start_from(tmp_path)
+    assert new
+    assert all(".experts." in key or ".task_router." in key for key in new)
+    batch, pixels = batch_of(first, ["where?", "how many?"]), pictures(first)
+    assert torch.equal(second(**batch, pixels=pixels).logits, first(**batch, pixels=pixels).logits)
+
+
+@every_family
+def test_the_second_stage_teaches_experts_and_routers_alone(name: str, folders: dict[str, Path]) -> None:
+    reader = guided(folders[name]).train()
+    names = set(reader.learn("experts"))
+    batch = batch_of(reader, ["where?", "how?", "which?"], ["left", "two", "no"])
+    output = reader(**batch, pixels=pictures(reader), volume=torch.tensor([0, 0, 1]), task=torch.tensor([0, 1, 1]))
+    output.loss.backward()
+    assert set(output.losses) == {"text", "routing"}
+    assert {key for key, parameter in reader.named_parameters() if parameter.grad is not None} == names
+    assert all(".experts." in key or ".task_router." in key for key in names)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@torch.no_grad()
+def test_prompts_of_several_tasks_about_one_volume_are_read_as_alone(soft: bool, folders: dict[str, Path]) -> None:
+    reader = guided(folders["smolvlm"], soft=soft)
+    questions = ["where?", "how many are there in the left lung?", "is it large?", "describe it"]
+    pixels, volume = pictures(reader), torch.tensor([1, 0, 1, 1])
+    batch = batch_of(reader, questions)
+    reader.calibrate([batch])  # tells prompts apart
+    together = reader(**batch, pixels=pixels, volume=volume).logits
+    view = reader.view(batch["prompt_ids"], batch["prompt_mask"], pixels, volume=volume)
+    assert view.routing is not None
+    assert len(view.seen.tokens) <= len(questions)
+    assert soft or len(set(view.routing.groups[:, 0].tolist())) > 1  # else this shows nothing
+    for row, question in enumerate(questions):
+        alone = reader(**batch_of(reader, [question]), pixels=pixels[volume[row]][None]).logits
+        torch.testing.assert_close(together[row], alone[0], atol=2e-4, rtol=2e-4)
 
 
 # ------------------------------------------------------------------------------------------------------ saving, loading

@@ -2,7 +2,7 @@
 
 The lower layers of its vision tower see every slice by itself; the upper ones span all slices of a volume, with the
 same maps. Tokens of neighbouring slices may be averaged, then the model's own projector makes them ready for its
-language model. No weight is added and none is renamed. Task experts (`voxmoe.model.task_experts`), where they are wished
+language model. No weight is added and none is renamed. Task experts (`voxmoe.model.task_experts`), where wished
 for, are new, and work where a `Routing` says to which of them the volumes go.
 
 Shapes: B volume, D slice, C H W its channels and pixels, G group of averaged slices, T token of a group, O width of the

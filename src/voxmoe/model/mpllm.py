@@ -142,8 +142,9 @@ class MpLLM(PreTrainedModel):
                 self.chart = ChartReader(settings.chart, vision.tokens, width)
         self.post_init()
 
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        """Every part draws its own weights when it is made."""
+    def init_weights(self) -> None:
+        """Every part draws its own weights when it is made. transformers would go through the parts, too, and draw anew
+        what they did not have when they were loaded: adapters and experts, which start at zero."""
 
     # ------------------------------------------------------------------ vision
 

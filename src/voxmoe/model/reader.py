@@ -5,17 +5,18 @@ the answer. Prompts are padded on the left and answers on the right, so that the
 place and logits are computed only from there on. All of a volume's tokens are seen causally, as text is, whatever a
 family does with those of a single image.
 
-Several prompts may ask about one volume: `volume` tells which of the V volumes each of the B prompts is about.
+Several prompts may ask about one volume: `volume` tells which of the V volumes each of the B prompts is about. Task
+experts see a volume by what it is asked for: prompts of one task share what they make of it.
 
 Shapes: B prompt, V volume, D slice, C H W its channels and pixels, P prefix token, Q prompt token, A answer token, T
 token of a volume, O width of the language model, L token generated.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
@@ -33,9 +34,13 @@ from voxmoe.model.adaptation import AdaptationSettings, VolumeFeatures, adapt
 from voxmoe.model.image_text import BaseSettings, load_base
 from voxmoe.model.language import LoraSettings, add_lora
 from voxmoe.model.mpllm import weights_file
+from voxmoe.model.routing import Routing, mean_embedding
+from voxmoe.model.task_experts import TaskExpertSettings
 from voxmoe.model.towers import part
 from voxmoe.model.weights import check_fit
 from voxmoe.settings import Settings, problems
+
+Stage = Literal["slices", "shared", "experts", "together", "whole"]
 
 
 class ReaderSettings(Settings):
@@ -45,6 +50,8 @@ class ReaderSettings(Settings):
     adaptation: AdaptationSettings = AdaptationSettings()
     pictures: PictureSettings = PictureSettings()
     """How a volume becomes the slices that the tower takes."""
+    experts: TaskExpertSettings | None = None
+    """Task experts in the tower; None for a reader of the first stage."""
     lora: LoraSettings | None = LoraSettings()
     """Adapters of the language model; None keeps it as it is."""
     labels: NonNegativeInt = 0
@@ -86,6 +93,17 @@ class ReaderOutput(ModelOutput):
     losses: dict[str, Float[Tensor, ""]] | None = None
 
 
+@dataclass(frozen=True)
+class View:
+    """Volumes as prompts look at them."""
+
+    seen: VolumeFeatures
+    whose: Int[Tensor, " B"]
+    """Which of those seen each prompt is about."""
+    routing: Routing | None
+    """By which task experts took part."""
+
+
 class VolumeReader(PreTrainedModel):
     """The model. Saved without the language model's own weights, which come from their source at load."""
 
@@ -102,7 +120,7 @@ class VolumeReader(PreTrainedModel):
         self.model, self.tokenizer = base.model, base.tokenizer
         self.settings = settings.model_copy(update={"base": base.settings})
         config.settings = self.settings.model_dump(mode="json")
-        self.adaptation = adapt(self.model, settings.adaptation)
+        self.adaptation = adapt(self.model, settings.adaptation, settings.experts)
         _make_causal(self.language_model)
         _check_size(self.adaptation.tower.config, settings.pictures)
         if settings.lora is not None:
@@ -111,8 +129,9 @@ class VolumeReader(PreTrainedModel):
             self.dense = torch.nn.Linear(_width(self.adaptation.tower.config), settings.labels + 1)
         self.post_init()
 
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        """Every part draws its own weights when it is made."""
+    def init_weights(self) -> None:
+        """Every part draws its own weights when it is made. transformers would go through the parts, too, and draw anew
+        what they did not have when they were loaded: adapters and experts, which start at zero."""
 
     @property
     def language_model(self) -> Any:
@@ -121,25 +140,39 @@ class VolumeReader(PreTrainedModel):
 
     # ----------------------------------------------------------------- learning
 
-    def learn(self, stage: str) -> list[str]:
+    def learn(self, stage: Stage) -> list[str]:
         """Let learn what a stage trains, and nothing else; the names of what learns.
 
-        `slices`: the whole tower, projector and adapters, as a 2D model is pretrained; `shared`: attention across
-        slices, projector and adapters (TGH-MoE's first stage). A blind reader learns its adapters alone.
+        `slices`: the whole tower, projector and adapters, as a 2D model is pretrained. `shared`: attention across
+        slices, projector and adapters (TGH-MoE's first stage). `experts`: task experts and routers (its second).
+        `together`: both at once. `whole`: everything but the language model's own weights. A blind reader learns its
+        adapters alone. Raises `WeightsError` if the reader has not what the stage teaches.
         """
-        self.requires_grad_(False)
-        self.adaptation.learn_shared()
-        if stage == "slices":
-            self.adaptation.tower.requires_grad_(True)
-            if self.settings.labels:
-                self.dense.requires_grad_(True)
+        parts = self.adaptation
+        {
+            "slices": parts.learn_shared,
+            "shared": parts.learn_shared,
+            "experts": parts.learn_experts,
+            "together": parts.learn_together,
+            "whole": parts.learn_shared if self.settings.experts is None else parts.learn_together,
+        }[stage]()
+        if stage in ("slices", "whole"):
+            parts.tower.requires_grad_(True)
+        if self.settings.labels:
+            self.dense.requires_grad_(stage == "slices")
         if self.settings.blind:
-            for module in (self.adaptation.tower, self.adaptation.projector):
+            for module in (parts.tower, parts.projector):
                 module.requires_grad_(False)
         names = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
         if not names:
             raise WeightsError(f"nothing learns in stage {stage}: the reader is blind and has no adapters (lora)")
         return names
+
+    @torch.no_grad()
+    def calibrate(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Let the task router standardise what it reads, by a sample of batches."""
+        prompts = [self._prompt_embedding(batch["prompt_ids"], batch["prompt_mask"]) for batch in batches]
+        self.adaptation.task_router.calibrate(torch.cat(prompts))
 
     # ----------------------------------------------------------------- sequence
 
@@ -148,14 +181,50 @@ class VolumeReader(PreTrainedModel):
         pixels: UInt8[Tensor, "V D C H W"],
         indices: Shaped[Tensor, "V D"] | None = None,
         present: Bool[Tensor, "V D"] | None = None,
+        routing: Routing | None = None,
     ) -> VolumeFeatures:
-        """What the language model gets of volumes, given as pictures of 8 bits with one channel or three."""
+        """What the language model gets of volumes, given as pictures of 8 bits with one channel or three; task experts
+        take part where a `routing` says to which of them the volumes go."""
         base = self.settings.base
         assert base.mean is not None
         assert base.std is not None
         colours = pixels.expand(-1, -1, 3, -1, -1).float() / 255
         mean, std = (colours.new_tensor(values)[:, None, None] for values in (base.mean, base.std))
-        return self.adaptation.features((colours - mean) / std, indices, present)
+        return self.adaptation.features((colours - mean) / std, indices, present, routing)
+
+    def _prompt_embedding(
+        self, prompt_ids: Int[Tensor, "B Q"], prompt_mask: Int[Tensor, "B Q"]
+    ) -> Float[Tensor, "B O"]:
+        return mean_embedding(self._embed(prompt_ids), prompt_mask.bool())
+
+    def view(
+        self,
+        prompt_ids: Int[Tensor, "B Q"],
+        prompt_mask: Int[Tensor, "B Q"],
+        pixels: UInt8[Tensor, "V D C H W"],
+        indices: Shaped[Tensor, "V D"] | None = None,
+        present: Bool[Tensor, "V D"] | None = None,
+        volume: Int[Tensor, " B"] | None = None,
+        task: Int[Tensor, " B"] | None = None,
+        **kwargs: Any,
+    ) -> View:
+        """Look at the volumes as the prompts ask for it. With task experts, a volume is looked at once for every group
+        of experts that a prompt about it goes to; in training that of its true `task`, unless the router chooses."""
+        whose = torch.arange(len(prompt_ids), device=prompt_ids.device) if volume is None else volume
+        experts = self.settings.experts
+        if experts is None:
+            return View(self.look(pixels, indices, present), whose, None)
+        prompts = self._prompt_embedding(prompt_ids, prompt_mask)
+        if experts.soft:
+            apart, first = torch.arange(len(whose), device=whose.device), list(range(len(whose)))
+        else:
+            group = self.adaptation.route(prompts, task).groups[:, 0]
+            _, apart = torch.unique(torch.stack([whose, group], dim=1), dim=0, return_inverse=True)
+            first = [int((apart == one).nonzero()[0]) for one in range(int(apart.max()) + 1)]
+        routing = self.adaptation.route(prompts[first], None if task is None else task[first])
+        of = whose[first]
+        indices, present = (None if each is None else each[of] for each in (indices, present))
+        return View(self.look(pixels[of], indices, present, routing), apart, routing)
 
     def _embed(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L O"]:
         embedded: Tensor = self.language_model.get_input_embeddings()(ids)
@@ -166,19 +235,17 @@ class VolumeReader(PreTrainedModel):
         prefix_ids: Int[Tensor, "B P"],
         prompt_ids: Int[Tensor, "B Q"],
         prompt_mask: Int[Tensor, "B Q"],
-        seen: VolumeFeatures | None,
-        volume: Int[Tensor, " B"] | None,
+        view: View | None,
     ) -> tuple[Float[Tensor, "B S O"], Int[Tensor, "B S"]]:
         """Prefix, volume and prompt as embeddings, with their mask."""
         parts = [self._embed(prefix_ids), self._embed(prompt_ids)]
         masks = [torch.ones_like(prefix_ids), prompt_mask]
         if not self.settings.blind:
-            if seen is None:
-                raise ValueError("the reader sees volumes: give `pixels`, or what `look` gives as `seen`")
-            whose = torch.arange(len(prompt_ids), device=prompt_ids.device) if volume is None else volume
-            fused = seen.fused
-            parts.insert(1, fused.tokens[whose].to(parts[0].dtype))
-            masks.insert(1, fused.mask[whose].to(prompt_mask.dtype))
+            if view is None:
+                raise ValueError("the reader sees volumes: give `pixels`, or what `view` gives")
+            fused = view.seen.fused
+            parts.insert(1, fused.tokens[view.whose].to(parts[0].dtype))
+            masks.insert(1, fused.mask[view.whose].to(prompt_mask.dtype))
         return torch.cat(parts, dim=1), torch.cat(masks, dim=1)
 
     def _decode(self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None = None) -> Tensor:
@@ -199,34 +266,38 @@ class VolumeReader(PreTrainedModel):
         prefix_ids: Int[Tensor, "B P"],
         prompt_ids: Int[Tensor, "B Q"],
         prompt_mask: Int[Tensor, "B Q"],
-        pixels: UInt8[Tensor, "V D C H W"] | None = None,
-        indices: Shaped[Tensor, "V D"] | None = None,
-        present: Bool[Tensor, "V D"] | None = None,
-        volume: Int[Tensor, " B"] | None = None,
-        seen: VolumeFeatures | None = None,
+        view: View | None = None,
         answer_ids: Int[Tensor, "B A"] | None = None,
         answer_mask: Int[Tensor, "B A"] | None = None,
         shares: Float[Tensor, "S L N"] | None = None,
-        **kwargs: Any,
+        **volumes: Any,
     ) -> ReaderOutput:
         """The loss of the answers, or without them the logits of their first tokens.
 
-        Volumes are given as `pixels` (`indices` and `present` as `Adaptation.features` takes them) or as what `look`
-        made of them; a blind reader takes none. With `shares`, how much of each patch of all slices each label covers,
-        the tower also learns to tell these.
+        Volumes are given as the method `view` takes them (`pixels`, ..), or as what it made of them; a blind reader
+        takes none. With `shares`, how much of each patch of all slices each label covers, the tower also learns to tell
+        these.
         """
-        if pixels is not None and not self.settings.blind:
-            seen = self.look(pixels, indices, present)
-        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, seen, volume)
+        view = self._viewed(prompt_ids, prompt_mask, view, volumes)
+        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
         if answer_ids is None or answer_mask is None:
             return ReaderOutput(logits=self._logits(self._decode(embeds, mask)[:, -1]))
         end = embeds.shape[1] - 1
         embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
         hidden = self._decode(embeds, torch.cat([mask, answer_mask], dim=1))
         losses = {"text": self._text_loss(hidden[:, end:-1], answer_ids, answer_mask)}
-        if shares is not None and seen is not None:
-            losses["dense"] = _dense_loss(self.dense(seen.slices), shares)
+        if view is not None and view.routing is not None and view.routing.tasks is not None:
+            losses["routing"] = self.adaptation.routing_loss(view.routing)
+        if view is not None and shares is not None:
+            losses["dense"] = _dense_loss(self.dense(view.seen.slices), shares)
         return ReaderOutput(loss=sum(losses.values()), losses=losses)
+
+    def _viewed(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, view: View | None, volumes: Mapping[str, Any]
+    ) -> View | None:
+        if self.settings.blind or view is not None or volumes.get("pixels") is None:
+            return view
+        return self.view(prompt_ids, prompt_mask, **volumes)
 
     def _text_loss(
         self, hidden: Float[Tensor, "B A O"], answer_ids: Int[Tensor, "B A"], answer_mask: Int[Tensor, "B A"]
@@ -243,18 +314,13 @@ class VolumeReader(PreTrainedModel):
         prefix_ids: Int[Tensor, "B P"],
         prompt_ids: Int[Tensor, "B Q"],
         prompt_mask: Int[Tensor, "B Q"],
-        pixels: UInt8[Tensor, "V D C H W"] | None = None,
-        indices: Shaped[Tensor, "V D"] | None = None,
-        present: Bool[Tensor, "V D"] | None = None,
-        volume: Int[Tensor, " B"] | None = None,
-        seen: VolumeFeatures | None = None,
+        view: View | None = None,
         max_new_tokens: int = 128,
-        **kwargs: Any,
+        **volumes: Any,
     ) -> Int[Tensor, "B L"]:
         """Token ids of the likeliest answers, word by word; what follows an answer's end is its last token again."""
-        if pixels is not None and not self.settings.blind:
-            seen = self.look(pixels, indices, present)
-        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, seen, volume)
+        view = self._viewed(prompt_ids, prompt_mask, view, volumes)
+        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
         ends = torch.tensor(self._ends, device=mask.device)
         cache = DynamicCache(config=self.language_model.config)
         said: list[Tensor] = []

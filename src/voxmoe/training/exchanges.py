@@ -112,13 +112,13 @@ class ReaderCollator:
         """A batch to learn from, with the `place` of its first sample."""
         return self.batch([self.exchanges[draw.row] for draw in draws]) | {"place": draws[0].place}
 
-    def batch(self, exchanges: Sequence[Exchange], answers: bool = True) -> dict[str, Any]:
-        """Prompts, with `answers` also these, and every volume once."""
+    def batch(self, exchanges: Sequence[Exchange], answers: bool = True, volumes: bool = True) -> dict[str, Any]:
+        """Prompts and tasks, with `answers` also these, with `volumes` each of them once."""
         prompts = [self.processor.prompt(exchange.prompt) for exchange in exchanges]
         told = [self.processor.answer(exchange.target) for exchange in exchanges] if answers else None
         batch: dict[str, Any] = dict(self.processor.padded(prompts, told))
         batch["task"] = torch.tensor([TASKS.index(exchange.task) for exchange in exchanges])
-        return batch if self.pictures is None else batch | self._volumes(exchanges, self.pictures)
+        return batch | self._volumes(exchanges, self.pictures) if volumes and self.pictures is not None else batch
 
     def _volumes(self, exchanges: Sequence[Exchange], pictures: KeptPictures) -> dict[str, Tensor]:
         places = {what: place for place, what in enumerate(dict.fromkeys(map(shown, exchanges)))}

@@ -5,11 +5,9 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
-from voxmoe.model.reader import ReaderSettings
+from voxmoe.model.reader import ReaderSettings, Stage
 from voxmoe.training.recipe import RunRecipe
 from voxmoe.vocabulary import CTTask
-
-Stage = Literal["slices", "shared", "experts", "together", "whole"]
 
 
 class ReaderRecipe(RunRecipe):
@@ -33,6 +31,8 @@ class ReaderRecipe(RunRecipe):
             raise ValueError(f"dense names {len(self.dense)} labels; model.labels has to be as many")
         if self.dense and self.model.blind:
             raise ValueError("dense teaches the tower, which a blind reader does not use; leave it out")
+        if self.stage in ("experts", "together") and self.model.experts is None:
+            raise ValueError(f"stage {self.stage} teaches task experts: set model.experts, or choose another stage")
         if self.shares is not None and not any(self.shares.values()):
             raise ValueError(f"shares are all 0; name tasks out of {', '.join(CTTask)} with a share above 0")
         return self

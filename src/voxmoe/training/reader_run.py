@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from accelerate.utils import send_to_device
 from transformers import set_seed
 
 from voxmoe.errors import DatasetError
@@ -25,6 +26,9 @@ from voxmoe.training.record import begin, checkpoints, finish
 from voxmoe.training.trainer import check_reporters, last_checkpoint, lighten, make_trainer, shared_accumulation
 from voxmoe.vqa.ct.dataset import CTDataset, open_ct_dataset
 from voxmoe.vqa.ct.exchange import Exchange
+
+CALIBRATION = 128
+"""Training prompts by which the task router is calibrated."""
 
 _log = logging.getLogger(__name__)
 Report = Callable[[str, int, int], None]
@@ -85,11 +89,11 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
     set_seed(recipe.seed)
     report("loading the 2D model", 0, 1)
     reader = VolumeReader(ReaderConfig.of(recipe.model))
+    new = sorted(reader.own_state())
     if recipe.start is not None:
-        lacks = reader.start_from(recipe.start)
-        _log.info("starting from %s; it lacks %s", recipe.start, ", ".join(lacks) or "nothing")
-    names = reader.learn(recipe.stage)
-    _log.info("%d tensors learn", len(names))
+        new = reader.start_from(recipe.start)
+        _log.info("starting from %s; new are %s", recipe.start, ", ".join(new) or "none")
+    reader.learn(recipe.stage)
     if recipe.fit.bf16:
         lighten(reader)
     reader.to(processes.device)
@@ -100,6 +104,8 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
     if processes.first:
         log.rewind([], int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     course = _course(recipe, exchanges)
+    if checkpoint is None and any(".task_router." in name for name in new):
+        _calibrate(reader, collate, course, exchanges)
     trainer = make_trainer(reader, recipe, course, collate, checkpoints(recipe), log, processes, report)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of FSDP, all processes have a part
@@ -111,6 +117,14 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
     processes.wait()
     processes.end()
     _log.info("reader written to %s", recipe.out)
+
+
+def _calibrate(
+    reader: VolumeReader, collate: ReaderCollator, course: VolumeCourse, exchanges: Sequence[Exchange]
+) -> None:
+    """By the first prompts of the run."""
+    chosen = [exchanges[course[place].row] for place in range(min(CALIBRATION, len(course)))]
+    reader.calibrate([send_to_device(collate.batch(chosen, answers=False, volumes=False), reader.device)])
 
 
 def _course(recipe: ReaderRecipe, exchanges: Sequence[Exchange]) -> VolumeCourse:
