@@ -2,8 +2,8 @@
 
 The lower layers of its vision tower see every slice by itself; the upper ones span all slices of a volume, with the
 same maps. Tokens of neighbouring slices may be averaged, then the model's own projector makes them ready for its
-language model. No weight is added and none is renamed. Task experts (`voxmoe.model.task_experts`), where they are wished
-for, are new, and work where a `Routing` says to which of them the volumes go.
+language model. No weight is added and none is renamed. Task experts (`voxmoe.model.task_experts`), where they are
+wished for, are new, and work where a `Routing` says to which of them the volumes go.
 
 Shapes: B volume, D slice, C H W its channels and pixels, G group of averaged slices, T token of a group, O width of the
 language model, P width of a prompt's embedding.
@@ -207,7 +207,7 @@ def adapt(
 ) -> Adaptation:
     """Make a model of a known family read volumes, in place: it stays the model it was for single images.
 
-    With `experts`, its tower gets task experts and the model a `task_router`; their weights are new, drawn from PyTorch's
+    With `experts`, its tower gets task experts and the model a `task_router`; their weights are new, drawn by PyTorch's
     generator. Raises `WeightsError` if family or tower are not known, not as they are known, or adapted already.
     """
     settings = settings or AdaptationSettings()
