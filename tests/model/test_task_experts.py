@@ -4,14 +4,17 @@ where their prompts or tasks send them; what is counted is what was done."""
 import copy
 import math
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from image_text import KINDS, make_model, make_volumes
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import Idefics3ForConditionalGeneration
 
 from voxmoe.errors import WeightsError
 from voxmoe.model.adaptation import Adaptation, AdaptationSettings, adapt
@@ -132,6 +135,16 @@ def test_all_that_is_learned_is_in_the_state_dict(experts: TaskExpertSettings) -
     assert torch.equal(*found)
     twin = copy.deepcopy(first.model)
     assert all(torch.equal(value, twin.state_dict()[key]) for key, value in first.model.state_dict().items())
+
+
+@torch.no_grad()
+def test_what_is_saved_holds_the_experts_and_the_model_that_it_was(tmp_path: Path) -> None:
+    reader = awake("idefics3")
+    reader.model.save_pretrained(tmp_path)
+    assert set(load_file(tmp_path / "model.safetensors")) >= {key for key in reader.model.state_dict() if is_new(key)}
+    again = adapt(Idefics3ForConditionalGeneration.from_pretrained(tmp_path).eval())
+    volumes = make_volumes("idefics3", 1, 2)
+    assert torch.equal(again.features(volumes).tokens, reader.features(volumes).tokens)
 
 
 # ------------------------------------------------------------------------------------------------------ the loop oracle
@@ -371,12 +384,12 @@ def test_experts_learn_from_the_start(name: str, kind: Any) -> None:
 
 
 @every_kind
-@pytest.mark.parametrize("layers", ["none", "last-third"])
-def test_checkpointed_blocks_give_the_same_gradients(name: str, layers: Any) -> None:
+@pytest.mark.parametrize(("layers", "experts"), [("none", SMALL), ("last-third", SOFT)])
+def test_checkpointed_blocks_give_the_same_gradients(name: str, layers: Any, experts: TaskExpertSettings) -> None:
     """Also if another volume is seen meanwhile, and if the backward pass runs in another thread."""
     found = []
     for checkpointed in (False, True):
-        reader = awake(name, layers=layers)
+        reader = awake(name, experts, layers)
         model = reader.model.train()
         reader.learn_together()
         if checkpointed:
@@ -399,6 +412,17 @@ def test_checkpointed_blocks_give_the_same_gradients(name: str, layers: Any) -> 
     for key, gradient in found[0][3].items():
         if gradient is not None:
             torch.testing.assert_close(found[1][3][key], gradient, atol=2e-3, rtol=2e-3, msg=key)
+
+
+def test_checkpoints_that_lose_the_balance_loss_are_refused() -> None:
+    reader = awake("llava")
+    reader.model.train().activation_checkpointing_enable({"use_reentrant": True})
+    routing = reader.route(make_prompts(1), torch.tensor([1]))
+    reader.features(make_volumes("llava", 1, 2).requires_grad_(), routing=routing)
+    with pytest.raises(ValueError, match="checkpoint with use_reentrant=False"):
+        reader.routing_loss(routing)
+    reader.model.eval()
+    assert reader.routing_loss(routing) > 0
 
 
 # ------------------------------------------------------------------------------------------------------------ precision

@@ -127,8 +127,15 @@ class Adaptation:
         return router.teach(prompt, tasks)
 
     def routing_loss(self, routing: Routing) -> Float[Tensor, ""]:
-        """After the forward pass: the task router's cross-entropy and the weighted load-balance loss."""
-        return routing.task_loss + self._needed().balance * routing.balance
+        """After the forward pass: the task router's cross-entropy and the weighted load-balance loss.
+
+        Raises `ValueError` if token routers would not learn from it, as their gradients were lost on the way.
+        """
+        balance = routing.balance
+        learning = self.model.training and torch.is_grad_enabled() and self.blocks[0].router.requires_grad
+        if learning and not balance.requires_grad:
+            raise ValueError("no gradient comes from the blocks with experts: checkpoint with use_reentrant=False")
+        return routing.task_loss + self._needed().balance * balance
 
     def expert_cost(self, tokens: int) -> ExpertCost:
         """What the task experts add, with so many tokens of a volume in the tower, those of all its slices."""
