@@ -2,8 +2,8 @@
 
 The lower layers of its vision tower see every slice by itself; the upper ones span all slices of a volume, with the
 same maps. Tokens of neighbouring slices may be averaged, then the model's own projector makes them ready for its
-language model. No weight is added and none is renamed. Task experts (`voxmoe.model.task_experts`), where wished
-for, are new, and work where a `Routing` says to which of them the volumes go.
+language model. No weight is added and none is renamed. Task experts (`voxmoe.model.task_experts`), where they are
+wished for, are new, and work where a `Routing` says to which of them the volumes go.
 
 Shapes: B volume, D slice, C H W its channels and pixels, G group of averaged slices, T token of a group, O width of the
 language model, P width of a prompt's embedding.
@@ -129,8 +129,15 @@ class Adaptation:
         return router.teach(prompt, tasks)
 
     def routing_loss(self, routing: Routing) -> Float[Tensor, ""]:
-        """After the forward pass: the task router's cross-entropy and the weighted load-balance loss."""
-        return routing.task_loss + self._needed().balance * routing.balance
+        """After the forward pass: the task router's cross-entropy and the weighted load-balance loss.
+
+        Raises `ValueError` if token routers would not learn from it, as their gradients were lost on the way.
+        """
+        balance = routing.balance
+        learning = self.model.training and torch.is_grad_enabled() and self.blocks[0].router.requires_grad
+        if learning and not balance.requires_grad:
+            raise ValueError("no gradient comes from the blocks with experts: checkpoint with use_reentrant=False")
+        return routing.task_loss + self._needed().balance * balance
 
     def expert_cost(self, tokens: int) -> ExpertCost:
         """What the task experts add, with so many tokens of a volume in the tower, those of all its slices."""
@@ -209,7 +216,7 @@ def adapt(
 ) -> Adaptation:
     """Make a model of a known family read volumes, in place: it stays the model it was for single images.
 
-    With `experts`, its tower gets task experts and the model a `task_router`; their weights are new, drawn from PyTorch's
+    With `experts`, its tower gets task experts and the model a `task_router`; their weights are new, drawn by PyTorch's
     generator. Raises `WeightsError` if family or tower are not known, not as they are known, or adapted already.
     """
     settings = settings or AdaptationSettings()

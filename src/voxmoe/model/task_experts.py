@@ -2,10 +2,10 @@
 
     mlp(x)  ->  mlp(x) + gate * expert(x)
 
-A volume goes to the group of experts that the task router chose by its prompt (`voxmoe.model.routing`). Within it, every
-token goes to the expert that the block's token router finds most probable; that probability is the gate. What experts
-add is zero at the start. The pretrained maps keep their names and values; without a routing, a block is the pretrained
-one.
+A volume goes to the group of experts that the task router chose by its prompt (`voxmoe.model.routing`). Within it,
+every token goes to the expert that the block's token router finds most probable; that probability is the gate. What
+experts add is zero at the start. The pretrained maps keep their names and values; without a routing, a block is the
+pretrained one.
 
 Tokens are sorted by group and expert, so that each expert computes one contiguous piece.
 
