@@ -92,7 +92,7 @@ def _add(reading: Reading, row: Row, made: Sequence[Exchange], split: str | None
                 f"{row.place}: puts {exchange.image} in the split {split}, another row in {other}; draw the splits "
                 "anew, or collect each split as a dataset of its own and audit them against each other"
             )
-        asked = (exchange.image, exchange.slice, exchange.task, exchange.question, exchange.choices)
+        asked = (exchange.image, exchange.patient, exchange.slice, exchange.task, exchange.question, exchange.choices)
         key = (split, asked, exchange.answer)
         if (earlier := said.setdefault(key, row.place)) != row.place:
             reading.skipped[row.place] = f"says the same as {earlier} ({exchange.task})"
@@ -110,19 +110,18 @@ def read(form: Format, tables: Iterable[tuple[str | None, Path]], terms: Terms, 
         raise DatasetError(f"{form.name}: its images need no slope and intercept; leave out the metadata")
     reading, said = Reading(), dict[Any, str]()
     for given, table in tables:
-        used, refused = 0, list[tuple[str, str]]()
+        used, refused = 0, dict[str, str]()
         for row in form.rows(table):
             try:
                 made = list(form.exchanges(row.usable(given), terms))
             except DatasetError as error:
-                refused.append((row.place, str(error)))
+                refused[row.place] = reading.skipped[row.place] = str(error)
                 continue
             used += 1
             _add(reading, row, made, (given or row.split) if published else None, said)
         if not used:
-            first = f"; the first, {refused[0][0]}: {refused[0][1]}" if refused else ""
+            first = "".join(f"; the first, {place}: {reason}" for place, reason in list(refused.items())[:1])
             raise DatasetError(f"{table}: none of its {len(refused)} rows can be used as {form.name}{first}")
-        reading.skipped |= refused
     return reading
 
 
