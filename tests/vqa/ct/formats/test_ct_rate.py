@@ -96,6 +96,7 @@ def test_other_names(written: str) -> None:
         volume_name(written)
 
 
+@pytest.mark.real
 def test_the_real_tables(real_data: Path) -> None:
     folder = real_data / "text" / "ct_rate"
     reading = reading_of("ct-rate", folder / "reports_with_labels.csv")

@@ -67,6 +67,7 @@ def test_a_folder_with_a_table_of_something_else(tmp_path: Path) -> None:
         reading_of("3d-rad", tmp_path)
 
 
+@pytest.mark.real
 def test_the_real_tables(real_data: Path) -> None:
     """Every row of the extracts can be used: 1,800 on existence, 453 temporal, 900 open ones."""
     reading = reading_of("3d-rad", real_data / "text" / "3drad")

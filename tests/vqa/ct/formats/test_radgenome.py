@@ -67,6 +67,7 @@ def test_tables_are_known_by_their_names(tmp_path: Path) -> None:
         reading_of("radgenome", tmp_path / "empty")
 
 
+@pytest.mark.real
 def test_the_real_tables(real_data: Path) -> None:
     reading = reading_of("radgenome", real_data / "text" / "radgenome")
     assert all(reason.startswith("says the same as") for reason in reading.skipped.values())
