@@ -31,7 +31,7 @@ def test_collect_then_stats(voxmoe: Run, table: Path, tmp_path: Path) -> None:
     assert "own.csv:5: answer: 'both' is none of the choices ['right', 'left']" in out
     code, out, _ = voxmoe("collect", "own", tmp_path / "set", f"test={table}", *images, "--json")
     found = json.loads(out)
-    assert (code, found["rows"]["test"], list(found["skipped"])) == (1, 3, ["own.csv:5"])
+    assert (code, found["rows"]["test"], list(found["skipped"])) == (1, 3, ["test=own.csv:5"])
     code, out, _ = voxmoe("stats", tmp_path / "set")
     assert code == 0
     lines = [line.split() for line in out.splitlines()]

@@ -17,6 +17,10 @@ def test_tables_given_one_a_split(tmp_path: Path) -> None:
     reading = read(format_named("own"), [("train", own), ("test", other)], Terms(tmp_path, check_files=False))
     assert reading.splits == {"a.nii.gz": "train", "b.nii.gz": "test"}
     assert [exchange.id for exchange in reading.exchanges] == ["own/train/t/2", "own/test/t/2"]
+    bad = [table(path, [ROW, ROW | {"answer": "", "task": split}]) for split, path in (("a", own), ("b", other))]
+    named = read(format_named("own"), list(zip(("train", "test"), bad, strict=True)), Terms(tmp_path, False), False)
+    assert list(named.skipped) == ["train=t.csv:3", "test=t.csv:2", "test=t.csv:3"]
+    assert named.skipped["test=t.csv:2"] == "says the same as train=t.csv:2 (report)"
 
 
 def test_splits_are_of_all_rows_or_of_none(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def test_lists_are_splits_and_texts_may_lie_in_files(tmp_path: Path) -> None:
     assert report.patient == "ct_case/000002"
     assert reading.splits == {"ct_case/000002/Axial.npy": "train"}
     assert reading.skipped == {
+        "cap.json:test500": "is no split; those are train, validation, val, test",
         "cap.json:train[1]": f"ct_case/000002/gone.txt: no such file in {tmp_path / 'images'}",
         "cap.json:train[2]": f"ct_case/000001/Axial.npy: no such file in {tmp_path / 'images'}",
         "cap.json:train[3]": "has no image and text",

@@ -59,6 +59,7 @@ def test_question_types(number: str, kind: str, tmp_path: Path) -> None:
         ({"Question": " "}, "its question is empty"),
         ({"Question Type": "6"}, "its question type is 6; there are 1 plane, 2 phase"),
         ({"Image Path": "../secret.npy"}, r"\.\./secret\.npy: leaves images"),
+        ({"Image Path": ""}, "'': names no file"),
         ({"Image Path": "/secret.npy"}, "/secret.npy: leaves images"),
     ],
 )

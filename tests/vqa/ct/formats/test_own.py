@@ -94,6 +94,25 @@ def test_rows_of_another_length_are_named(tmp_path: Path) -> None:
     assert reading_of("own", path).exchanges[0].answer == "two\nlines"
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_only_line_feeds_end_a_line(separator: str, tmp_path: Path) -> None:
+    said = f"A nodule.{separator}No effusion."
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(REPORT | {"answer": said}, ensure_ascii=separator in "\x0b\x1c") + "\r\n")
+    written = table(tmp_path / "own.csv", [REPORT | {"answer": said}, REPORT | {"answer": "Other."}])
+    assert [one.answer for one in reading_of("own", path).exchanges] == [said]
+    assert [one.answer for one in reading_of("own", written).exchanges] == [said, "Other."]
+    assert validate(written).problems == ()
+
+
+def test_names_that_no_file_can_have(tmp_path: Path) -> None:
+    path = lines(tmp_path / "own.jsonl", [REPORT | {"image": "a" * 300}, REPORT | {"image": "a\0"}])
+    long, null = validate(path, tmp_path).problems
+    assert "no such file" in long
+    assert "names no file" in null
+    assert validate(lines(path, [OPEN | {"slice": 1e12}])).problems[0].endswith("from 0 to 99999 is needed")
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("image,patient,task\n")
     with pytest.raises(DatasetError, match=r"own\.csv: lacks answer; its columns are image, patient, task; needed are"):
