@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from voxmoe.files import atomic_path, home, sha256, write_bytes, write_json
+from voxmoe.errors import DatasetError
+from voxmoe.files import atomic_path, home, inside, sha256, write_bytes, write_json
 
 
 def test_writes_and_makes_the_folders(tmp_path: Path) -> None:
@@ -60,3 +61,28 @@ def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert home() == tmp_path / ".cache" / "voxmoe"
+
+
+@pytest.mark.parametrize("name", ["", ".", "./", "a\0b"])
+def test_what_names_no_file(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="names no file"):
+        inside(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["..", "a/../../b", "/a", "a\\b", "C:/a", "C:a", "link", "link/b"])
+def test_what_leaves_its_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path)
+    with pytest.raises(DatasetError, match=r"leaves .*root"):
+        inside(tmp_path / "root", name)
+
+
+def test_what_stays_inside(tmp_path: Path) -> None:
+    """The folder itself may be a link, and so may a file in it, as long as it stays there."""
+    (tmp_path / "root" / "a").mkdir(parents=True)
+    (tmp_path / "root" / "b").symlink_to(tmp_path / "root" / "a")
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    assert inside(tmp_path / "link", "./b/c") == tmp_path / "link" / "b" / "c"
+    (tmp_path / "root" / "loop").symlink_to(tmp_path / "root" / "loop")
+    with pytest.raises(DatasetError, match="leads nowhere"):
+        inside(tmp_path / "root", "loop")

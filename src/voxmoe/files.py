@@ -65,9 +65,15 @@ def home() -> Path:
 def inside(root: Path, name: str) -> Path:
     """The file that a path relative to `root` names; raises `DatasetError` if it leaves `root`, by a link too."""
     relative = PurePosixPath(name)
-    place = root / relative
+    if not relative.parts or "\0" in name:
+        raise DatasetError(f"{name!r}: names no file; a path relative to {root} is needed")
     if relative.is_absolute() or PureWindowsPath(name).drive or "\\" in name or ".." in relative.parts:
         raise DatasetError(f"{name}: leaves {root}; a path relative to it, with / and without .., is needed")
-    if not place.resolve().is_relative_to(root.resolve()):
-        raise DatasetError(f"{name}: is a link that leaves {root} (to {place.resolve()}); put the file itself there")
+    place = root / relative
+    try:
+        target = place.resolve()
+    except (OSError, RuntimeError):
+        raise DatasetError(f"{name}: is a link in {root} that leads nowhere; put the file itself there") from None
+    if not target.is_relative_to(root.resolve()):
+        raise DatasetError(f"{name}: is a link that leaves {root} (to {target}); put the file itself there")
     return place

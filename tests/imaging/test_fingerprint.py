@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, zoom
 
+from voxmoe.imaging.ct import read_ct
 from voxmoe.imaging.fingerprint import CELLS, Fingerprint, alike, fingerprint, similarities, stack
 from voxmoe.imaging.layouts import find_studies
 from voxmoe.imaging.volume import Volume, read_image, write_volume
@@ -128,3 +129,45 @@ def test_real_studies_are_told_apart_and_known_again(real_data: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.02 * np.percentile(image.data, 99), image.shape)
     copy = np.abs((image.data / 1000) ** 1.5 * 700 + noise).transpose(1, 0, 2)[::-1]
     assert like(image, changed(image, copy)) > THRESHOLD + 0.05
+
+
+def as_ct_is_met(hu: np.ndarray) -> dict[str, np.ndarray]:
+    """Copies of a CT that are the same scan."""
+    noise = np.random.default_rng(0).normal(0, 40, hu.shape)
+    return {
+        "noise of 40 HU": hu + noise,
+        "padded with air": np.pad(hu, 8, constant_values=-1024),
+        "grey values": np.clip((hu + 1000) / 2000, 0, 1),
+        "lung window": np.clip((hu + 1350) / 1500, 0, 1),
+        "half the resolution": hu[::2, ::2, ::2],
+        "axes in another order": hu.transpose(2, 0, 1)[:, ::-1],
+        "nine tenths of the slices": hu[:, :, : round(0.9 * hu.shape[2])],
+    }
+
+
+def as_ct(data: np.ndarray) -> Volume:
+    return Volume(np.asfortranarray(data.astype(np.float32)), np.eye(4))
+
+
+def test_the_foreground_of_a_ct_is_its_body_though_the_faces_cut_it() -> None:
+    """A body from the first slice to the last: what differs from the faces would be nearly nothing."""
+    x, y = np.meshgrid(np.linspace(-1.3, 1.3, 44), np.linspace(-1.3, 1.3, 40), indexing="ij")
+    textures = [8 * gaussian_filter(np.random.default_rng(seed).normal(size=(44, 40, 30)), 2) for seed in (0, 1)]
+    own, other = (np.where((x**2 + y**2 < 1)[..., None], 40 + 100 * texture, -1000.0) for texture in textures)
+    row = stack([fingerprint(as_ct(own), ct=True)])
+    for name in ("noise of 40 HU", "padded with air", "grey values", "axes in another order"):
+        copy = stack([fingerprint(as_ct(as_ct_is_met(own)[name]), ct=True)])
+        assert similarities(row, copy)[0, 0] > THRESHOLD, name
+    assert similarities(row, stack([fingerprint(as_ct(other), ct=True)]))[0, 0] < THRESHOLD - 0.2
+    nothing = stack([fingerprint(as_ct(np.full((9, 9, 9), -1000.0)), ct=True)])
+    assert not nothing.any()
+
+
+@pytest.mark.real
+def test_real_cts_are_told_apart_and_known_again(real_data: Path) -> None:
+    scans = [read_ct(real_data / "ct" / name).data for name in ("example_ct_sm.nii.gz", "example_ct_dicom")]
+    rows = stack([fingerprint(as_ct(hu), ct=True) for hu in scans])
+    assert similarities(rows[:1], rows[1:])[0, 0] < 0.1
+    for row, hu in zip(rows, scans, strict=True):
+        for name, copy in as_ct_is_met(hu).items():
+            assert similarities(row[None], stack([fingerprint(as_ct(copy), ct=True)]))[0, 0] > 0.92, name

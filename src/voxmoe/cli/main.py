@@ -199,9 +199,9 @@ def collect(
     draw_splits: Annotated[
         bool, typer.Option("--draw-splits", help="Draw the splits by patient, whatever the tables say.")
     ] = False,
-    check_files: Annotated[
-        bool, typer.Option("--check-files/--no-check-files", help="Leave out rows whose image is not there.")
-    ] = True,
+    no_check_files: Annotated[
+        bool, typer.Option("--no-check-files", help="Keep rows whose image is not there, too.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of splits that are drawn.")] = 0,
     json: Json = False,
 ) -> None:
@@ -220,7 +220,7 @@ def collect(
         metadata=metadata,
         masks=masks,
         draw_splits=draw_splits,
-        check_files=check_files,
+        check_files=not no_check_files,
         seed=seed,
     )
     show.result({**collected.manifest, "skipped": collected.skipped, "out": str(out)}, show.collected, json)

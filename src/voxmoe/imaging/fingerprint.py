@@ -18,6 +18,7 @@ from itertools import permutations, product
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int8, Int64, Shaped
 from scipy.ndimage import gaussian_filter
+from skimage.filters import threshold_otsu
 
 from voxmoe.imaging.grid import Box, bounding_box, resample
 from voxmoe.imaging.volume import Volume
@@ -39,6 +40,8 @@ _SCALE = 250
 """From ranks, which then seldom differ by more than half the range, to 8 bits."""
 _STEP = 5
 """Quantiles are taken of every so many voxels."""
+_STEP_OF_BODY = 2
+"""The threshold of the body is taken of every so many voxels along each axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +113,17 @@ def _high_pass(cells: Float32[np.ndarray, "D H W"], inside: Bool[np.ndarray, "D 
     return np.where(inside, cells - around / np.maximum(weight, 1e-6), 0).astype(np.float32)
 
 
-def fingerprint(volume: Volume) -> Fingerprint:
-    """The fingerprint of an intensity image."""
+def _body(data: Float32[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
+    """The voxels above Otsu's threshold between air and tissue; of CT, whose faces cut through the body."""
+    few = data[::_STEP_OF_BODY, ::_STEP_OF_BODY, ::_STEP_OF_BODY]
+    body: np.ndarray = data > threshold_otsu(np.minimum(few, np.percentile(few, 99)))
+    return body if body.any() else np.ones(data.shape, dtype=bool)
+
+
+def fingerprint(volume: Volume, ct: bool = False) -> Fingerprint:
+    """The fingerprint of an intensity image; the foreground of a CT is the body, not what differs from the faces."""
     data = volume.data.astype(np.float32, copy=False)
-    everywhere = _foreground(data)
+    everywhere = _body(data) if ct else _foreground(data)
     box = _core_box(everywhere)
     foreground = everywhere[box.slices]
     cube = (CELLS, CELLS, CELLS)

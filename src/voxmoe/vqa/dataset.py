@@ -319,7 +319,7 @@ def open_dataset(root: Path | str) -> Dataset:
         manifest = json.loads((root / "manifest.json").read_text())
     except FileNotFoundError:
         raise DatasetError(f"{root}: no finished dataset here; make one with voxmoe build COHORT {root}") from None
-    if "questions" not in manifest:
+    if manifest.get("kind") == "ct":
         raise DatasetError(f"{root}: a dataset about CTs (voxmoe collect); one about MRI studies is needed here")
     for split in SPLITS:
         if manifest["questions"][split] and not (root / "data" / f"{split}.parquet").is_file():

@@ -100,7 +100,7 @@ def ct_members(dataset: CTDataset) -> list[Scan]:
 
 
 def _fingerprint(digest: str, path: Path, rescale: tuple[float, float] | None) -> dict[str, Fingerprint]:
-    return {digest: fingerprint(read_ct(path, None if rescale is None else Rescale(*rescale)))}
+    return {digest: fingerprint(read_ct(path, None if rescale is None else Rescale(*rescale)), ct=True)}
 
 
 def ct_jobs(own: Sequence[Scan], known: Collection[str]) -> list[Job]:

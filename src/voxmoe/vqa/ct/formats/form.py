@@ -4,6 +4,7 @@ A row that cannot be used is left out with its file, its line and the reason; a 
 or without any row that can be used, is an error.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ class Terms:
         if not self.check_files:
             return names[0]
         for name, path in zip(names, paths, strict=True):
-            if path.exists():
+            if os.path.exists(path):  # noqa: PTH110 - False, too, for names that no file can have
                 return name
         also = f" (nor {', '.join(names[1:])})" if len(names) > 1 else ""
         raise DatasetError(f"{names[0]}: no such file in {self.images}{also}")
@@ -92,7 +93,7 @@ def _add(reading: Reading, row: Row, made: Sequence[Exchange], split: str | None
                 f"{row.place}: puts {exchange.image} in the split {split}, another row in {other}; draw the splits "
                 "anew, or collect each split as a dataset of its own and audit them against each other"
             )
-        asked = (exchange.image, exchange.slice, exchange.task, exchange.question, exchange.choices)
+        asked = (exchange.image, exchange.patient, exchange.slice, exchange.task, exchange.question, exchange.choices)
         key = (split, asked, exchange.answer)
         if (earlier := said.setdefault(key, row.place)) != row.place:
             reading.skipped[row.place] = f"says the same as {earlier} ({exchange.task})"
@@ -110,19 +111,19 @@ def read(form: Format, tables: Iterable[tuple[str | None, Path]], terms: Terms, 
         raise DatasetError(f"{form.name}: its images need no slope and intercept; leave out the metadata")
     reading, said = Reading(), dict[Any, str]()
     for given, table in tables:
-        used, refused = 0, list[tuple[str, str]]()
-        for row in form.rows(table):
+        used, refused = 0, dict[str, str]()
+        for found in form.rows(table):
+            row = found.of_split(given)
             try:
-                made = list(form.exchanges(row.usable(given), terms))
+                made = list(form.exchanges(row.usable(), terms))
             except DatasetError as error:
-                refused.append((row.place, str(error)))
+                refused[row.place] = reading.skipped[row.place] = str(error)
                 continue
             used += 1
-            _add(reading, row, made, (given or row.split) if published else None, said)
+            _add(reading, row, made, row.split if published else None, said)
         if not used:
-            first = f"; the first, {refused[0][0]}: {refused[0][1]}" if refused else ""
+            first = "".join(f"; the first, {place}: {reason}" for place, reason in list(refused.items())[:1])
             raise DatasetError(f"{table}: none of its {len(refused)} rows can be used as {form.name}{first}")
-        reading.skipped |= refused
     return reading
 
 

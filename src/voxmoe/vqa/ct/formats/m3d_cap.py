@@ -13,7 +13,7 @@ from voxmoe.vqa.ct.formats.tables import Row, read_json
 
 NAME = "m3d-cap"
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-"""As the file calls them -> as we do. Further lists, such as M3D's test500, hold cases of these once more."""
+"""As the file calls them -> as we do."""
 
 
 def rows(path: Path) -> Iterator[Row]:
@@ -22,6 +22,8 @@ def rows(path: Path) -> Iterator[Row]:
     if not found:
         told = f"the keys {', '.join(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise DatasetError(f"{path}: holds {told}; lists under some of {', '.join(SPLITS)} are needed")
+    for name in [name for name in content if name not in SPLITS]:
+        yield Row(f"{path.name}:{name}", name, {}, broken=f"is no split; those are {', '.join(SPLITS)}")
     for name in found:
         for number, entry in enumerate(content[name]):
             place, id = f"{path.name}:{name}[{number}]", f"{path.stem}/{name}/{number}"

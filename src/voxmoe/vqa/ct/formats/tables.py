@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,15 @@ class Row:
     broken: str | None = None
     """Why it has no cells."""
 
-    def usable(self, split: str | None = None) -> "Row":
-        """Itself, its id under the split if one is given; raises `DatasetError` if it is broken."""
+    def of_split(self, split: str | None) -> "Row":
+        """Itself as a row of a table that is one split: tables of two splits may have the same name."""
+        return replace(self, place=f"{split}={self.place}", id=f"{split}/{self.id}", split=split) if split else self
+
+    def usable(self) -> "Row":
+        """Itself; raises `DatasetError` if it is broken."""
         if self.broken:
             raise DatasetError(self.broken)
-        return replace(self, id=f"{split}/{self.id}") if split else self
+        return self
 
 
 def _missing(path: Path, needed: Sequence[str], found: Sequence[str]) -> DatasetError | None:
@@ -60,7 +65,7 @@ def read_csv(path: Path, needed: Sequence[str]) -> Iterator[Row]:
     A row of another length than the header is broken. Raises `DatasetError` if the file is missing, no CSV text, or
     lacks a column, and says which it has.
     """
-    lines = csv.reader(_text_of(path).splitlines(keepends=True), strict=True)
+    lines = csv.reader(StringIO(_text_of(path), newline="\n"), strict=True)
     try:
         header = [name.strip() for name in next(lines, [])]
         if error := _missing(path, needed, header):
@@ -89,7 +94,7 @@ def read_json(path: Path) -> Any:
 
 def read_json_lines(path: Path) -> Iterator[Row]:
     """The objects of a JSONL file; a line that is none is broken."""
-    for number, line in enumerate(_text_of(path).splitlines(), start=1):
+    for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
         place, id, broken = f"{path.name}:{number}", f"{path.stem}/{number}", None
