@@ -15,6 +15,8 @@ _ROOMS = (
     "imaging",
     "vqa.audit",
     "vqa.components",
+    "vqa.ct.asking",
+    "vqa.ct.slices",
     "vqa.dataset",
     "vqa.encoding",
     "vqa.findings",
