@@ -248,6 +248,14 @@ def charting_model(tiny_recipe: Path, seeing_recipe: list[str], tmp_path_factory
     return train(load_recipe(tiny_recipe, [*seeing_recipe, *changes, f"out={tmp_path_factory.mktemp('charting')}"]))
 
 
+@pytest.fixture(scope="session")
+def torsos() -> Any:
+    """CT phantoms on a grid of voxels twice as long as usual."""
+    from voxmoe.imaging.torso import draw_torso
+
+    return [draw_torso(9, index, (64, 64, 32)) for index in range(24)]
+
+
 @pytest.fixture
 def voxmoe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Run the command in this process: exit code, standard output, standard error."""
