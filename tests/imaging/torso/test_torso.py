@@ -93,7 +93,7 @@ def test_findings_stand_out_from_their_hosts(torsos: list[Torso]) -> None:
             difference = np.median(own) - np.median(host)
             if len(own) < 4 or (lesion.name == "kidney cyst" and torso.truth.phase is Phase.NONE):
                 continue
-            least = 8 if lesion.name.startswith("liver") else 15
+            least = 6 if lesion.name.startswith("liver") else 15
             if lesion.name in darker:
                 assert difference < -least, (torso.truth.id, lesion)
             elif lesion.name in brighter:

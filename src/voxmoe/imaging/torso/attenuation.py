@@ -29,7 +29,7 @@ BY_PHASE: dict[str, dict[Phase, Range]] = {
     "artery": {Phase.NONE: (35.0, 50.0), Phase.ARTERIAL: (260.0, 400.0), Phase.VENOUS: (130.0, 180.0)},
     "vein": {Phase.NONE: (35.0, 50.0), Phase.ARTERIAL: (45.0, 80.0), Phase.VENOUS: (140.0, 190.0)},
     "liver": {Phase.NONE: (52.0, 65.0), Phase.ARTERIAL: (60.0, 78.0), Phase.VENOUS: (100.0, 125.0)},
-    "fatty liver": {Phase.NONE: (22.0, 38.0), Phase.ARTERIAL: (28.0, 45.0), Phase.VENOUS: (45.0, 70.0)},
+    "fatty liver": {Phase.NONE: (28.0, 40.0), Phase.ARTERIAL: (28.0, 45.0), Phase.VENOUS: (45.0, 70.0)},
     "spleen": {Phase.NONE: (43.0, 52.0), Phase.ARTERIAL: (95.0, 140.0), Phase.VENOUS: (105.0, 135.0)},
     "renal cortex": {Phase.NONE: (28.0, 38.0), Phase.ARTERIAL: (160.0, 210.0), Phase.VENOUS: (160.0, 210.0)},
     "renal medulla": {Phase.NONE: (26.0, 36.0), Phase.ARTERIAL: (50.0, 80.0), Phase.VENOUS: (140.0, 190.0)},

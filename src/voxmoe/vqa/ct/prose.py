@@ -45,7 +45,7 @@ def _by_size(lesions: Sequence[Lesion]) -> list[Lesion]:
 def _nodules(truth: TorsoTruth, rng: Rng) -> str:
     nodules = _by_size(truth.of("nodule"))
     if not nodules:
-        return pick(rng, "no pulmonary nodule", "no nodule in either lung", "the lungs show no nodule")
+        return pick(rng, "no pulmonary nodule on either side", "no nodule in either lung", "the lungs show no nodule")
     first = nodules[0]
     texture = "calcified" if first.calcified else "solid"
     if len(nodules) == 1:
@@ -95,7 +95,7 @@ def _pleura(truth: TorsoTruth, rng: Rng) -> str:
 
 def _heart(truth: TorsoTruth, rng: Rng) -> str:
     size = (
-        pick(rng, "the heart is enlarged", "cardiomegaly")
+        pick(rng, "the heart is enlarged", "cardiomegaly is present")
         if truth.cardiomegaly
         else pick(rng, "the heart is of normal size", "normal heart size")
     )
@@ -107,9 +107,12 @@ def _heart(truth: TorsoTruth, rng: Rng) -> str:
 def _aorta(truth: TorsoTruth, rng: Rng) -> str:
     if truth.present("aortic calcification"):
         return pick(
-            rng, "the aortic wall is calcified", "calcification of the aorta", "atherosclerotic aortic calcification"
+            rng,
+            "the aortic wall is calcified",
+            "calcification of the aorta",
+            "atherosclerotic calcification of the aorta",
         )
-    return pick(rng, "the aorta is not calcified", "no calcification of the aorta", "normal aorta")
+    return pick(rng, "the aorta is not calcified", "no calcification of the aorta", "the aortic wall shows no calcium")
 
 
 def _counted(lesions: Sequence[Lesion], one: str, many: str) -> str:
@@ -133,8 +136,8 @@ def _liver(truth: TorsoTruth, rng: Rng) -> str:
 
 def _spleen(truth: TorsoTruth, rng: Rng) -> str:
     if truth.splenomegaly:
-        return pick(rng, "the spleen is enlarged", "splenomegaly", "enlarged spleen")
-    return pick(rng, "the spleen is of normal size", "normal spleen", "spleen not enlarged")
+        return pick(rng, "the spleen is enlarged", "splenomegaly is present", "enlargement of the spleen")
+    return pick(rng, "the spleen is of normal size", "the spleen is normal", "the spleen is not enlarged")
 
 
 def _kidneys(truth: TorsoTruth, rng: Rng) -> str:

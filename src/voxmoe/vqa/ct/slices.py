@@ -103,7 +103,8 @@ def seen_in(truth: TorsoTruth, labels: UInt8[np.ndarray, "X Y Z"], slice: int) -
             for name in visible
             if (name, "right") in area
         },
-        whole=not any(0 < share < _least(name) for (name, _), share in area.items() if name in FINDINGS),
+        whole=not any(0 < share < _least(name) for (name, _), share in area.items() if name in FINDINGS)
+        and not (truth.fatty_liver and 0 < total("liver") < ORGAN_MM2),
     )
 
 
