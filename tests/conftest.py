@@ -16,6 +16,8 @@ _ROOMS = (
     "vqa.audit",
     "vqa.components",
     "vqa.ct",
+    "vqa.ct.asking",
+    "vqa.ct.slices",
     "vqa.dataset",
     "vqa.encoding",
     "vqa.findings",
@@ -248,6 +250,14 @@ def charting_model(tiny_recipe: Path, seeing_recipe: list[str], tmp_path_factory
 
     changes = ["model.chart={hidden: 8}", "fit.modality_dropout=0", "augment={variants: 2, modality_dropout: 0.5}"]
     return train(load_recipe(tiny_recipe, [*seeing_recipe, *changes, f"out={tmp_path_factory.mktemp('charting')}"]))
+
+
+@pytest.fixture(scope="session")
+def torsos() -> Any:
+    """CT phantoms on a grid of voxels twice as long as usual."""
+    from voxmoe.imaging.torso import draw_torso
+
+    return [draw_torso(9, index, (64, 64, 32)) for index in range(24)]
 
 
 @pytest.fixture

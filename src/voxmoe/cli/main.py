@@ -86,16 +86,26 @@ def phantom(
         str | None,
         typer.Option(help="The release whose label values those masks hold, where neither layout nor names say it."),
     ] = None,
+    ct: Annotated[bool, typer.Option("--ct", help="CTs of chest and upper abdomen in place of brain MRI.")] = False,
     jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
 ) -> None:
     """Write a synthetic cohort with known truth in the layout of a release, or as msd-task01, nnunet or bids.
 
-    Exit code 1 if masks had to be left out.
+    With --ct: volumes, masks and truth.jsonl (docs/ct-phantoms.md). Exit code 1 if masks had to be left out.
     """
     from voxmoe.cli import show
     from voxmoe.imaging.layouts import profile_named
     from voxmoe.imaging.phantoms import read_masks, write_cohort
 
+    if ct:
+        from voxmoe.imaging.torso import write_torsos
+
+        if masks is not None or masks_profile is not None:
+            raise StudyError("--masks shapes the lesions of brain MRI; leave it out beside --ct")
+        with show.Progress() as progress:
+            write_torsos(out, n, seed, jobs=jobs, progress=progress.of("drawing CTs"))
+        show.note(f"{n} CTs in {out}")
+        return
     layout, real = profile_named(profile), None
     with show.Progress() as progress:
         if masks is not None:

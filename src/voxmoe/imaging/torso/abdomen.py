@@ -43,17 +43,21 @@ def draw_viscera(rng: Rng, large_spleen: bool) -> Viscera:
     kidneys = []
     for side, way in zip(SIDES, (1, -1), strict=True):
         size = uniform(rng, 0.9, 1.1)
-        centre = (way * uniform(rng, 50, 58), uniform(rng, -44, -36), (-92 if way > 0 else -84) + uniform(rng, -8, 8))
+        centre = (
+            way * uniform(rng, 50.0, 58.0),
+            uniform(rng, -44.0, -36.0),
+            (-92 if way > 0 else -84) + uniform(rng, -8.0, 8.0),
+        )
         radii = (27 * size, 25 * size, 50 * size * uniform(rng, 0.92, 1.05))
         kidneys.append(Kidney(side, centre, radii, -way))
     return Viscera(
         liver=uniform(rng, 0.92, 1.08),
-        liver_floor=uniform(rng, -134, -104),
+        liver_floor=uniform(rng, -134.0, -104.0),
         left_lobe=uniform(rng, 0.75, 1.2),
         spleen=uniform(rng, 1.32, 1.52) if large_spleen else uniform(rng, 0.88, 1.02),
         kidneys=(kidneys[0], kidneys[1]),
-        stomach=(uniform(rng, -62, -46), uniform(rng, 28, 42), uniform(rng, -52, -38)),
-        stomach_radii=(uniform(rng, 26, 44), uniform(rng, 26, 38), uniform(rng, 28, 42)),
+        stomach=(uniform(rng, -62.0, -46.0), uniform(rng, 28.0, 42.0), uniform(rng, -52.0, -38.0)),
+        stomach_radii=(uniform(rng, 26.0, 44.0), uniform(rng, 26.0, 38.0), uniform(rng, 28.0, 42.0)),
         stomach_gas=uniform(rng, -0.2, 1.0),
     )
 
@@ -81,13 +85,14 @@ def paint_stomach(canvas: Canvas, viscera: Viscera, room: Mask) -> None:
 def paint_bowel(canvas: Canvas, room: Mask, rng: Rng) -> None:
     """Loops of bowel with gas and content in front, below the stomach; not labelled."""
     frame = canvas.frame
-    knots = [(x, uniform(rng, 35, 72), uniform(rng, -145, -105)) for x in (95.0, 60.0, 20.0, -20.0, -60.0, -95.0)]
-    colon = tube(rng, knots, [uniform(rng, 14, 20) for _ in knots], 6.0)
-    small = [
-        tube(rng, [(uniform(rng, -90, 90), uniform(rng, -10, 60), uniform(rng, -160, -110)) for _ in range(3)],
-             [11.0, 11.0, 11.0], 4.0)
-        for _ in range(5)
-    ]  # fmt: skip
+    knots = [
+        (x, uniform(rng, 35.0, 72.0), uniform(rng, -145.0, -105.0)) for x in (95.0, 60.0, 20.0, -20.0, -60.0, -95.0)
+    ]
+    colon = tube(rng, knots, [uniform(rng, 14.0, 20.0) for _ in knots], 6.0)
+    small = []
+    for _ in range(5):
+        at = [(uniform(rng, -90.0, 90.0), uniform(rng, -10.0, 60.0), uniform(rng, -160.0, -110.0)) for _ in range(3)]
+        small.append(tube(rng, at, [11.0, 11.0, 11.0], 4.0))
     box = frame.box((-130.0, -40.0, -200.0), (130.0, 110.0, -80.0))
     content = frame.noise(rng, 16.0)[box]
     for tubes, gas in ((small, 2.2), ([colon], 0.25)):
@@ -130,10 +135,10 @@ def paint_liver(canvas: Canvas, viscera: Viscera, room: Mask, fatty: bool, rng: 
 
 
 def _paint_liver_vessels(canvas: Canvas, rng: Rng) -> None:
-    hepatic: list[Point] = [(96, 20, -10), (88, -30, -20), (50, 50, -10), (80, 0, 5)]
-    portal: list[Point] = [(100, 10, -55), (85, -35, -70), (70, 40, -60), (-10, 50, -30)]
-    trees = [tube(rng, [(20, -24, -8), (45, 0, -12), end], [5.0, 3.5, 1.5], 4.0) for end in hepatic]
-    trees += [tube(rng, [(18, -14, -62), (40, 0, -55), end], [6.0, 4.0, 1.5], 4.0) for end in portal]
+    hepatic: list[Point] = [(96.0, 20.0, -10.0), (88.0, -30.0, -20.0), (50.0, 50.0, -10.0), (80.0, 0.0, 5.0)]
+    portal: list[Point] = [(100.0, 10.0, -55.0), (85.0, -35.0, -70.0), (70.0, 40.0, -60.0), (-10.0, 50.0, -30.0)]
+    trees = [tube(rng, [(20.0, -24.0, -8.0), (45.0, 0.0, -12.0), end], [5.0, 3.5, 1.5], 4.0) for end in hepatic]
+    trees += [tube(rng, [(18.0, -14.0, -62.0), (40.0, 0.0, -55.0), end], [6.0, 4.0, 1.5], 4.0) for end in portal]
     share = stamp(canvas.frame, trees)
     share *= canvas.labels == value_of("liver")
     canvas.blend(WHOLE, share, canvas.tissue["vein"])
@@ -160,12 +165,26 @@ def paint_kidneys(canvas: Canvas, viscera: Viscera, room: Mask, rng: Rng) -> Non
 def paint_abdominal_veins(canvas: Canvas, room: Mask, rng: Rng) -> None:
     """Lower caval vein, portal vein, renal veins; pancreas and duodenum as soft tissue between."""
     frame, tissue = canvas.frame, canvas.tissue
-    cava = tube(rng, [(20, -26, 18), (20, -26, -20), (20, -30, -80), (18, -34, -165)], [11, 10.5, 10, 10])
-    portal = tube(
-        rng, [(-75, -15, -62), (-20, -2, -70), (4, -4, -74), (20, -10, -62), (34, -2, -56)], [4, 5, 6.5, 7, 6]
+    cava = tube(
+        rng,
+        [(20.0, -26.0, 18.0), (20.0, -26.0, -20.0), (20.0, -30.0, -80.0), (18.0, -34.0, -165.0)],
+        [11.0, 10.5, 10.0, 10.0],
     )
-    renal = [tube(rng, [(way * 44, -36, -88), (way * 8, -24, -86), (18, -28, -86)], [5, 5, 5]) for way in (1, -1)]
-    pancreas = tube(rng, [(-62, -8, -66), (-20, 4, -74), (20, 6, -84), (32, 2, -104)], [10, 9, 12, 11], 3.0)
+    portal = tube(
+        rng,
+        [(-75.0, -15.0, -62.0), (-20.0, -2.0, -70.0), (4.0, -4.0, -74.0), (20.0, -10.0, -62.0), (34.0, -2.0, -56.0)],
+        [4.0, 5.0, 6.5, 7.0, 6.0],
+    )
+    renal = [
+        tube(rng, [(way * 44.0, -36.0, -88.0), (way * 8.0, -24.0, -86.0), (18.0, -28.0, -86.0)], [5.0, 5.0, 5.0])
+        for way in (1, -1)
+    ]
+    pancreas = tube(
+        rng,
+        [(-62.0, -8.0, -66.0), (-20.0, 4.0, -74.0), (20.0, 6.0, -84.0), (32.0, 2.0, -104.0)],
+        [10.0, 9.0, 12.0, 11.0],
+        3.0,
+    )
     for tubes, hu in (([pancreas], tissue["muscle"] * 0.85), ([cava, portal, *renal], tissue["vein"])):
         share = stamp(frame, tubes)
         share *= canvas.labels == 0

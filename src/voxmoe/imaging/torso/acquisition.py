@@ -30,8 +30,8 @@ class Acquisition:
 def draw_acquisition(rng: Rng) -> Acquisition:
     return Acquisition(
         blur=(uniform(rng, 0.06, 0.2), uniform(rng, 0.02, 0.12)),
-        noise=uniform(rng, 6, 22),
-        table=uniform(rng, 4, 12) if chance(rng, 0.7) else None,
+        noise=uniform(rng, 4.0, 14.0),
+        table=uniform(rng, 4.0, 12.0) if chance(rng, 0.7) else None,
         padding=PADDING[int(rng.choice(3, p=(0.6, 0.25, 0.15)))] if chance(rng, 0.4) else None,
         seed=int(rng.integers(2**32)),
     )

@@ -17,23 +17,24 @@ FIXED: dict[str, Range] = {
     "disc": (70.0, 110.0),
     "cartilage": (80.0, 150.0),
     "fluid": (0.0, 20.0),
+    "cyst": (-5.0, 8.0),
     "gastric content": (10.0, 50.0),
     "calcium": (600.0, 1100.0),
     "stone": (600.0, 1200.0),
 }
 """HU that contrast does not change."""
 BY_PHASE: dict[str, dict[Phase, Range]] = {
-    "muscle": {Phase.NONE: (45, 60), Phase.ARTERIAL: (50, 65), Phase.VENOUS: (55, 75)},
-    "myocardium": {Phase.NONE: (38, 50), Phase.ARTERIAL: (90, 130), Phase.VENOUS: (95, 130)},
-    "artery": {Phase.NONE: (35, 50), Phase.ARTERIAL: (260, 400), Phase.VENOUS: (130, 180)},
-    "vein": {Phase.NONE: (35, 50), Phase.ARTERIAL: (45, 80), Phase.VENOUS: (140, 190)},
-    "liver": {Phase.NONE: (52, 65), Phase.ARTERIAL: (60, 78), Phase.VENOUS: (100, 125)},
-    "fatty liver": {Phase.NONE: (0, 25), Phase.ARTERIAL: (5, 35), Phase.VENOUS: (45, 70)},
-    "spleen": {Phase.NONE: (43, 52), Phase.ARTERIAL: (95, 140), Phase.VENOUS: (105, 135)},
-    "renal cortex": {Phase.NONE: (28, 38), Phase.ARTERIAL: (160, 210), Phase.VENOUS: (160, 210)},
-    "renal medulla": {Phase.NONE: (26, 36), Phase.ARTERIAL: (50, 80), Phase.VENOUS: (140, 190)},
-    "consolidation": {Phase.NONE: (20, 45), Phase.ARTERIAL: (45, 80), Phase.VENOUS: (55, 95)},
-    "nodule": {Phase.NONE: (20, 50), Phase.ARTERIAL: (35, 80), Phase.VENOUS: (40, 90)},
+    "muscle": {Phase.NONE: (45.0, 60.0), Phase.ARTERIAL: (50.0, 65.0), Phase.VENOUS: (55.0, 75.0)},
+    "myocardium": {Phase.NONE: (38.0, 50.0), Phase.ARTERIAL: (90.0, 130.0), Phase.VENOUS: (95.0, 130.0)},
+    "artery": {Phase.NONE: (35.0, 50.0), Phase.ARTERIAL: (260.0, 400.0), Phase.VENOUS: (130.0, 180.0)},
+    "vein": {Phase.NONE: (35.0, 50.0), Phase.ARTERIAL: (45.0, 80.0), Phase.VENOUS: (140.0, 190.0)},
+    "liver": {Phase.NONE: (52.0, 65.0), Phase.ARTERIAL: (60.0, 78.0), Phase.VENOUS: (100.0, 125.0)},
+    "fatty liver": {Phase.NONE: (28.0, 40.0), Phase.ARTERIAL: (28.0, 45.0), Phase.VENOUS: (45.0, 70.0)},
+    "spleen": {Phase.NONE: (43.0, 52.0), Phase.ARTERIAL: (95.0, 140.0), Phase.VENOUS: (105.0, 135.0)},
+    "renal cortex": {Phase.NONE: (28.0, 38.0), Phase.ARTERIAL: (160.0, 210.0), Phase.VENOUS: (160.0, 210.0)},
+    "renal medulla": {Phase.NONE: (26.0, 36.0), Phase.ARTERIAL: (50.0, 80.0), Phase.VENOUS: (140.0, 190.0)},
+    "consolidation": {Phase.NONE: (20.0, 45.0), Phase.ARTERIAL: (45.0, 80.0), Phase.VENOUS: (55.0, 95.0)},
+    "nodule": {Phase.NONE: (20.0, 50.0), Phase.ARTERIAL: (35.0, 80.0), Phase.VENOUS: (40.0, 90.0)},
 }
 """HU that contrast changes."""
 METASTASIS_BELOW_LIVER: Range = (28.0, 45.0)

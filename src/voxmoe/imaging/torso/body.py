@@ -32,14 +32,14 @@ class Build:
 
 def draw_build(rng: Rng) -> Build:
     return Build(
-        fat=uniform(rng, 6, 26),
-        waist=uniform(rng, -8, 8),
-        chest=uniform(rng, -5, 5),
+        fat=uniform(rng, 6.0, 26.0),
+        waist=uniform(rng, -8.0, 8.0),
+        chest=uniform(rng, -5.0, 5.0),
         squareness=uniform(rng, 0.0, 0.5),
         breasts=uniform(rng, 0.6, 1.2) if chance(rng, 0.4) else 0.0,
         vertebra=uniform(rng, 0.9, 1.1),
         rib_slope=uniform(rng, 0.35, 0.55),
-        rib_phase=uniform(rng, 0, _RIB_PERIOD_MM),
+        rib_phase=uniform(rng, 0.0, _RIB_PERIOD_MM),
     )
 
 
@@ -133,7 +133,8 @@ def _paint_ribs(canvas: Canvas, build: Build, cavity: Field) -> None:
     ring = (wall < -1.5) & (wall > -9) & (level < 6) & (height > -75)
     behind = y < 60
     shell = (wall > -3.5) | (wall < -7) | (level > 4)
-    canvas.paint(box, ring & behind, np.where(shell, 0.75 * tissue["cortical bone"], tissue["marrow"]), _BONE)
+    canvas.paint(box, ring & behind, 0.75 * tissue["cortical bone"], _BONE)
+    canvas.paint(box, ring & behind & ~shell, tissue["marrow"])
     canvas.paint(box, ring & ~behind & (np.abs(x) > 20), tissue["cartilage"])
     breastbone = (wall < -1.5) & (wall > -12) & (np.abs(x) < 17) & (y > 20) & (z > 20)
     canvas.paint(box, breastbone, tissue["marrow"] + 60, _BONE)

@@ -34,11 +34,11 @@ def draw_thorax(rng: Rng, large_heart: bool) -> Thorax:
     size = uniform(rng, 1.2, 1.32) if large_heart else uniform(rng, 0.86, 0.98)
     radii = (56 * size, 44 * size * uniform(rng, 0.93, 1.05), 50 * (0.5 + 0.5 * size) * uniform(rng, 0.95, 1.08))
     return Thorax(
-        dome_right=uniform(rng, 4, 22),
-        dome_left=uniform(rng, -8, 8),
-        steepness=uniform(rng, 30, 46),
+        dome_right=uniform(rng, 4.0, 22.0),
+        dome_left=uniform(rng, -8.0, 8.0),
+        steepness=uniform(rng, 30.0, 46.0),
         mediastinum=uniform(rng, 0.85, 1.25),
-        heart_centre=(uniform(rng, -28, -14), uniform(rng, 22, 32), 0.8 * radii[2] + uniform(rng, 2, 10)),
+        heart_centre=(uniform(rng, -28.0, -14.0), uniform(rng, 22.0, 32.0), 0.8 * radii[2] + uniform(rng, 2.0, 10.0)),
         heart_radii=radii,
         heart_lean=uniform(rng, 0.1, 0.4),
         aorta=uniform(rng, 0.9, 1.15),
@@ -76,11 +76,11 @@ def _hila(rng: Rng, way: int) -> list[Tube]:
     root = np.array([way * 30.0, -6.0, 72.0])
     out = []
     for _ in range(_VESSELS_PER_LUNG):
-        end = np.array([way * uniform(rng, 45, 118), uniform(rng, -60, 78), uniform(rng, -40, 150)])
-        middle = root + (end - root) * uniform(rng, 0.35, 0.6) + rng.normal(0, 7, 3)
-        start = root + rng.normal(0, 6, 3)
+        end = np.array([way * uniform(rng, 45.0, 118.0), uniform(rng, -60.0, 78.0), uniform(rng, -40.0, 150.0)])
+        middle = root + (end - root) * uniform(rng, 0.35, 0.6) + rng.normal(0, 7.0, 3)
+        start = root + rng.normal(0, 6.0, 3)
         out.append(tube(rng, [tuple(start), tuple(middle), tuple(end)], [uniform(rng, 2.0, 4.2), 2.0, 0.7], 1.0))
-        branch = end + rng.normal(0, 22, 3)
+        branch = end + rng.normal(0, 22.0, 3)
         out.append(tube(rng, [tuple(middle), tuple((middle + branch) / 2), tuple(branch)], [1.8, 1.3, 0.6], 2.0))
     return out
 
@@ -117,22 +117,32 @@ def paint_heart(canvas: Canvas, thorax: Thorax) -> None:
 
 def aorta_tube(rng: Rng, thorax: Thorax) -> Tube:
     knots: list[Point] = [
-        (2, 18, 66), (13, 22, 92), (8, 10, 116), (-6, -12, 124), (-19, -36, 112), (-22, -42, 90), (-20, -40, 40),
-        (-14, -36, 0), (-6, -34, -60), (-3, -34, -110), (-3, -35, -165),
+        (2.0, 18.0, 66.0), (13.0, 22.0, 92.0), (8.0, 10.0, 116.0), (-6.0, -12.0, 124.0),
+        (-19.0, -36.0, 112.0), (-22.0, -42.0, 90.0), (-20.0, -40.0, 40.0), (-14.0, -36.0, 0.0),
+        (-6.0, -34.0, -60.0), (-3.0, -34.0, -110.0), (-3.0, -35.0, -165.0),
     ]  # fmt: skip
-    radii = np.array([14, 15, 14, 12.5, 12, 11.5, 11, 10.5, 9.5, 8.5, 8]) * thorax.aorta
+    radii = np.array([14.0, 15.0, 14.0, 12.5, 12.0, 11.5, 11.0, 10.5, 9.5, 8.5, 8.0]) * thorax.aorta
     return tube(rng, knots, list(radii), 1.5)
 
 
 def paint_great_vessels(canvas: Canvas, aorta: Tube, rng: Rng) -> None:
     frame, tissue = canvas.frame, canvas.tissue
     pulmonary = [
-        tube(rng, [(-14, 34, 66), (-14, 22, 84), (-24, 4, 86), (-36, -8, 82)], [12, 12, 10, 7], 1.5),
-        tube(rng, [(-12, 22, 82), (8, 4, 84), (34, -4, 78)], [11, 9, 7], 1.5),
+        tube(
+            rng,
+            [(-14.0, 34.0, 66.0), (-14.0, 22.0, 84.0), (-24.0, 4.0, 86.0), (-36.0, -8.0, 82.0)],
+            [12.0, 12.0, 10.0, 7.0],
+            1.5,
+        ),
+        tube(rng, [(-12.0, 22.0, 82.0), (8.0, 4.0, 84.0), (34.0, -4.0, 78.0)], [11.0, 9.0, 7.0], 1.5),
     ]
     veins = [
-        tube(rng, [(24, 12, 60), (22, 10, 100), (18, 12, 140), (22, 10, 175)], [9, 8.5, 7, 6]),
-        tube(rng, [(-18, 14, 138), (-2, 24, 130), (20, 12, 122)], [5.5, 6, 6]),
+        tube(
+            rng,
+            [(24.0, 12.0, 60.0), (22.0, 10.0, 100.0), (18.0, 12.0, 140.0), (22.0, 10.0, 175.0)],
+            [9.0, 8.5, 7.0, 6.0],
+        ),
+        tube(rng, [(-18.0, 14.0, 138.0), (-2.0, 24.0, 130.0), (20.0, 12.0, 122.0)], [5.5, 6.0, 6.0]),
     ]
     filled = tissue["artery"] * (0.9 if tissue.phase != "non-contrast" else 1.0)
     for tubes, hu in ((pulmonary, filled), (veins, tissue["artery"])):
@@ -141,8 +151,8 @@ def paint_great_vessels(canvas: Canvas, aorta: Tube, rng: Rng) -> None:
         _paint_tube(canvas, share, hu, 0)
     _paint_tube(canvas, stamp(frame, [aorta]), tissue["artery"], value_of("aorta"))
     branches = [
-        tube(rng, [(-8, -6, 122), (10, 2, 145), (20, 0, 180)], [6, 5, 4.5]),
-        tube(rng, [(-13, -20, 124), (-22, -14, 150), (-26, -10, 180)], [5, 4, 4]),
+        tube(rng, [(-8.0, -6.0, 122.0), (10.0, 2.0, 145.0), (20.0, 0.0, 180.0)], [6.0, 5.0, 4.5]),
+        tube(rng, [(-13.0, -20.0, 124.0), (-22.0, -14.0, 150.0), (-26.0, -10.0, 180.0)], [5.0, 4.0, 4.0]),
     ]
     share = stamp(frame, branches)
     share[canvas.labels > 0] = 0
@@ -156,9 +166,19 @@ def _paint_tube(canvas: Canvas, share: Field, hu: float, label: int) -> None:
 
 
 def paint_airways(canvas: Canvas, rng: Rng) -> None:
-    trunk = tube(rng, [(2, -8, 190), (2, -10, 140), (2, -12, 98)], [9, 8.5, 8.5], 1.0)
-    right = tube(rng, [(2, -12, 100), (20, -12, 84), (38, -12, 74), (55, -16, 60)], [7.5, 7, 5, 3], 1.0)
-    left = tube(rng, [(2, -12, 100), (-22, -14, 82), (-40, -16, 74), (-56, -20, 62)], [7, 6.5, 5, 3], 1.0)
+    trunk = tube(rng, [(2.0, -8.0, 190.0), (2.0, -10.0, 140.0), (2.0, -12.0, 98.0)], [9.0, 8.5, 8.5], 1.0)
+    right = tube(
+        rng,
+        [(2.0, -12.0, 100.0), (20.0, -12.0, 84.0), (38.0, -12.0, 74.0), (55.0, -16.0, 60.0)],
+        [7.5, 7.0, 5.0, 3.0],
+        1.0,
+    )
+    left = tube(
+        rng,
+        [(2.0, -12.0, 100.0), (-22.0, -14.0, 82.0), (-40.0, -16.0, 74.0), (-56.0, -20.0, 62.0)],
+        [7.0, 6.5, 5.0, 3.0],
+        1.0,
+    )
     tubes = [trunk, right, left]
     walls = [Tube(each.points, each.radii + 2.2) for each in tubes]
     keep = (canvas.labels == value_of("bone")) | (canvas.labels == value_of("aorta"))
@@ -167,7 +187,11 @@ def paint_airways(canvas: Canvas, rng: Rng) -> None:
         share[keep] = 0
         canvas.blend(WHOLE, share, hu)
     np.copyto(canvas.labels, np.uint8(value_of("airway")), where=share > 0.5)
-    gullet = tube(rng, [(-2, -28, 185), (-3, -30, 100), (-6, -26, 40), (-18, -8, -10), (-40, 0, -20)], [8, 8, 8, 8, 8])
+    gullet = tube(
+        rng,
+        [(-2.0, -28.0, 185.0), (-3.0, -30.0, 100.0), (-6.0, -26.0, 40.0), (-18.0, -8.0, -10.0), (-40.0, 0.0, -20.0)],
+        [8.0, 8.0, 8.0, 8.0, 8.0],
+    )
     share = stamp(canvas.frame, [gullet])
     share[canvas.labels > 0] = 0
     canvas.blend(WHOLE, share, 42.0)

@@ -25,16 +25,11 @@ Boxed = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """A grid of `shape` voxels, `spacing` mm apart, of a body that is `scale` times the standard one."""
+class Grid:
+    """Voxels of a shape, `spacing` mm apart along each axis."""
 
     shape: Shape
     spacing: Point
-    scale: Point
-    centre: Point
-    """Where the origin of the body lies, mm from the first voxel."""
-    affine: Float[np.ndarray, "4 4"]
-    warp: tuple[Field, Field, Field]
 
     @property
     def lines(self) -> tuple[Line, Line, Line]:
@@ -49,6 +44,32 @@ class Frame:
     @property
     def voxel_mm3(self) -> float:
         return float(np.prod(self.spacing))
+
+    def noise(self, rng: Rng, spacing: float) -> Field:
+        """Smooth noise of deviation 1 that varies over about `spacing` mm."""
+        return smooth_noise(rng, self.size_mm, spacing, self.lines)
+
+    def ball(self, voxel: tuple[int, int, int], radius: float) -> tuple[Boxed, Float32[np.ndarray, "A B C"]]:
+        """The box of a ball of `radius` mm around a voxel's middle, and the distance of its voxels from there, mm."""
+        box, away = [], []
+        for at, step, size in zip(voxel, self.spacing, self.shape, strict=True):
+            reach = int(np.ceil(radius / step)) + 1
+            span = slice(max(at - reach, 0), min(at + reach + 1, size))
+            box.append(span)
+            away.append((np.arange(span.start, span.stop, dtype=np.float32) - np.float32(at)) * np.float32(step))
+        x, y, z = np.ix_(*away)
+        return (box[0], box[1], box[2]), np.sqrt(x * x + y * y + z * z)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame(Grid):
+    """A grid that holds a body `scale` times as large as the standard one along each axis."""
+
+    scale: Point
+    centre: Point
+    """Where the origin of the body lies, mm from the first voxel."""
+    affine: Float[np.ndarray, "4 4"]
+    warp: tuple[Field, Field, Field]
 
     @cached_property
     def axes(self) -> tuple[Float32[np.ndarray, " X"], Float32[np.ndarray, " Y"], Float32[np.ndarray, " Z"]]:
@@ -91,21 +112,6 @@ class Frame:
             moved = np.stack([axis[near] for axis in self.warp], axis=1)
         return np.asarray(((points - moved) * scale + centre) / spacing)
 
-    def noise(self, rng: Rng, spacing: float) -> Field:
-        """Smooth noise of deviation 1 that varies over about `spacing` mm."""
-        return smooth_noise(rng, self.size_mm, spacing, self.lines)
-
-    def ball(self, voxel: tuple[int, int, int], radius: float) -> tuple[Boxed, Float32[np.ndarray, "A B C"]]:
-        """The box of a ball of `radius` mm around a voxel's middle, and the distance of its voxels from there, mm."""
-        box, away = [], []
-        for at, step, size in zip(voxel, self.spacing, self.shape, strict=True):
-            reach = int(np.ceil(radius / step)) + 1
-            span = slice(max(at - reach, 0), min(at + reach + 1, size))
-            box.append(span)
-            away.append((np.arange(span.start, span.stop, dtype=np.float32) - np.float32(at)) * np.float32(step))
-        x, y, z = np.ix_(*away)
-        return (box[0], box[1], box[2]), np.sqrt(x * x + y * y + z * z)
-
 
 def ellipsoid(
     at: tuple[Field, Field, Field], centre: Point, radii: Point, lean: tuple[float, float] = (0.0, 0.0)
@@ -138,16 +144,16 @@ def draw_frame(rng: Rng, shape: Shape = SHAPE) -> Frame:
     size = uniform(rng, 0.9, 1.02)
     scale = (size * uniform(rng, 0.96, 1.04), size * uniform(rng, 0.93, 1.06), z * shape[2] / 322.0)
     centre = (
-        shape[0] * x / 2 + uniform(rng, -8, 8),
-        shape[1] * y / 2 + uniform(rng, -4, 14),
-        -_FLOOR * scale[2] + uniform(rng, 4, 8),
+        shape[0] * x / 2 + uniform(rng, -8.0, 8.0),
+        shape[1] * y / 2 + uniform(rng, -4.0, 14.0),
+        -_FLOOR * scale[2] + uniform(rng, 4.0, 8.0),
     )
     affine = np.diag([x, y, z, 1.0])
-    affine[:3, 3] = [-centre[0], -centre[1], round(uniform(rng, -400, 200), 1)]
-    whole = Frame(shape, (x, y, z), scale, centre, affine, (np.empty(0),) * 3)  # for its lines
+    affine[:3, 3] = [-centre[0], -centre[1], round(uniform(rng, -400.0, 200.0), 1)]
+    grid = Grid(shape, (x, y, z))
     warp = []
     for wide, fine in ((4.0, 1.2), (4.0, 1.2), (3.0, 1.0)):
-        field = whole.noise(rng, 70.0) * np.float32(wide)
-        field += whole.noise(rng, 28.0) * np.float32(fine)
+        field = grid.noise(rng, 70.0) * np.float32(wide)
+        field += grid.noise(rng, 28.0) * np.float32(fine)
         warp.append(np.clip(field, -_MARGIN, _MARGIN, out=field))
-    return Frame(shape, (x, y, z), scale, centre, affine, (warp[0], warp[1], warp[2]))
+    return Frame(shape, grid.spacing, scale, centre, affine, (warp[0], warp[1], warp[2]))

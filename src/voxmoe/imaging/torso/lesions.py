@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 
 from voxmoe.imaging.phantoms.draws import Rng, uniform
 from voxmoe.imaging.phantoms.geometry import Field
@@ -22,7 +22,7 @@ from voxmoe.imaging.torso.tubes import Tube, stamp
 
 _TRIES = 60
 _GAP_MM = 6.0
-"""Host that is left around a round lesion."""
+"""Host that is left around a round lesion, or a voxel if that is longer."""
 _ZONE_MARGIN = 0.08
 """How far from the border between upper and lower half nothing is centred, of the lung's height."""
 _SPOT = 0.35
@@ -76,9 +76,13 @@ def _paint_ball(
 
 
 def _free(scene: Scene, at: Voxel, radius: float, host: int) -> bool:
-    """Whether a ball and a margin around it lie in the host alone."""
+    """Whether a ball lies in the host alone."""
     box, away = scene.canvas.frame.ball(at, radius)
     return bool((scene.canvas.labels[box][away <= radius] == host).all())
+
+
+def _gap(scene: Scene) -> float:
+    return max(_GAP_MM, 1.01 * max(scene.canvas.frame.spacing))
 
 
 def _zoned(scene: Scene, side: Side, zone: Zone) -> Mask:
@@ -91,9 +95,9 @@ def _zoned(scene: Scene, side: Side, zone: Zone) -> Mask:
 def _nodule(scene: Scene, nodule: Nodule, rng: Rng) -> Iterator[Drawn]:
     host, tissue = value_of("lung", nodule.side), scene.canvas.tissue
     lung = (scene.canvas.labels == host) & _zoned(scene, nodule.side, nodule.zone)
-    hu = uniform(rng, 350, 800) if nodule.calcified else tissue["nodule"]
+    hu = uniform(rng, 350.0, 800.0) if nodule.calcified else tissue["nodule"]
     for at in _candidates(lung, rng):
-        if _free(scene, at, nodule.diameter_mm / 2 + _GAP_MM, host):
+        if _free(scene, at, nodule.diameter_mm / 2 + _gap(scene), host):
             value = value_of("nodule", nodule.side)
             yield _paint_ball(scene, at, nodule.diameter_mm, hu, value, host, nodule.calcified)
             return
@@ -115,7 +119,7 @@ def _consolidation(scene: Scene, side: Side, zone: Zone, noise: Field, rng: Rng)
     canvas = scene.canvas
     host = value_of("lung", side)
     lung = (canvas.labels == host) & _zoned(scene, side, zone)
-    radius = uniform(rng, 30, 48)
+    radius = uniform(rng, 30.0, 48.0)
     for at in _candidates(lung, rng):
         box, away = canvas.frame.ball(at, 1.4 * radius)
         field = away / np.float32(radius) + np.float32(0.22) * noise[box]
@@ -152,7 +156,7 @@ def _spots(scene: Scene, spots: list[Tube], hosts: tuple[int, ...], value: int) 
         yield _taken(WHOLE, labelled, value)
 
 
-def _streak(start: Float32[np.ndarray, " 3"], way: Float32[np.ndarray, " 3"], radius: float) -> Tube:
+def _streak(start: Float[np.ndarray, " 3"], way: Float[np.ndarray, " 3"], radius: float) -> Tube:
     points = start + np.linspace(0, 1, 8)[:, None] * way
     return Tube(points, np.full(8, radius))
 
@@ -165,7 +169,7 @@ def _coronary_spots(scene: Scene, rng: Rng) -> list[Tube]:
         way = np.array(grooves[number]) + rng.normal(0, 0.06, 3)
         at = 1.0 * way / np.linalg.norm(way) * thorax.heart_radii
         at[0] -= thorax.heart_lean * at[2]
-        end = rng.normal(0, 1, 3) * (3, 3, 6)
+        end = rng.normal(0, 1.0, 3) * (3.0, 3.0, 6.0)
         out.append(_streak(at + thorax.heart_centre, end, uniform(rng, 2.4, 3.4)))
     return out
 
@@ -175,7 +179,7 @@ def _aortic_spots(scene: Scene, rng: Rng) -> list[Tube]:
     for _ in range(rng.integers(3, 9)):
         at = int(rng.integers(len(aorta.points) // 5, len(aorta.points) - 8))
         along = aorta.points[at + 4] - aorta.points[at]
-        across = np.cross(along, rng.normal(0, 1, 3))
+        across = np.cross(along, rng.normal(0, 1.0, 3))
         across *= 0.9 * aorta.radii[at] / np.linalg.norm(across)
         out.append(_streak(aorta.points[at] + across, along * uniform(rng, 0.4, 1.6), uniform(rng, 2.2, 3.2)))
     return out
@@ -184,7 +188,7 @@ def _aortic_spots(scene: Scene, rng: Rng) -> list[Tube]:
 def _liver_lesion(scene: Scene, name: str, diameter: float, hu: float, rng: Rng) -> Iterator[Drawn]:
     host = value_of("liver")
     for at in _candidates(scene.canvas.labels == host, rng):
-        if _free(scene, at, diameter / 2 + 0.5 * _GAP_MM, host):
+        if _free(scene, at, diameter / 2 + _gap(scene), host):
             yield _paint_ball(scene, at, diameter, hu, value_of(name), host)
             return
 
@@ -197,7 +201,7 @@ def _liver_lesions(scene: Scene, plan: Plan, rng: Rng) -> Iterator[Drawn]:
     metastasis = own - below if own - below > 25 else own + below
     for name, diameters, hu in (
         ("liver metastasis", plan.liver_metastases, metastasis),
-        ("liver cyst", plan.liver_cysts, min(tissue["fluid"], own - 25)),
+        ("liver cyst", plan.liver_cysts, tissue["cyst"]),
     ):
         for diameter in sorted(diameters, reverse=True):
             yield from _liver_lesion(scene, name, diameter, hu, rng)
@@ -212,7 +216,7 @@ def _kidney_cyst(scene: Scene, side: Side, diameter: float, rng: Rng) -> Iterato
         labels, room = canvas.labels[box][ball], scene.room[box][ball]
         own = (labels == host).mean()
         if 0.3 < own < 0.85 and np.isin(labels, (host, 0)).all() and (room | (labels == host)).mean() > 0.97:
-            hu = canvas.tissue["fluid"] - 5
+            hu = canvas.tissue["cyst"]
             yield _paint_ball(scene, at, diameter, hu, value_of("kidney cyst", side), host, rest=0)
             return
 
@@ -223,7 +227,7 @@ def _kidney_stone(scene: Scene, side: Side, diameter: float, rng: Rng) -> Iterat
     (cx, cy, cz), (a, b, c) = kidney.centre, kidney.radii
     for _ in range(_TRIES):
         sinus = (cx + kidney.medial * 0.35 * a, cy + 0.15 * b, cz + uniform(rng, -0.4, 0.4) * c)
-        x, y, z = (int(at) for at in np.rint(canvas.frame.voxels(np.array([sinus]) + rng.normal(0, 2, 3))[0]))
+        x, y, z = (int(at) for at in np.rint(canvas.frame.voxels(np.array([sinus]) + rng.normal(0, 2.0, 3))[0]))
         inside = all(0 <= at < size for at, size in zip((x, y, z), canvas.frame.shape, strict=True))
         if inside and canvas.labels[x, y, z] == host and _free(scene, (x, y, z), diameter / 2, host):
             yield _paint_ball(scene, (x, y, z), diameter, canvas.tissue["stone"], value_of("kidney stone", side), host)

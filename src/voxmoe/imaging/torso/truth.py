@@ -47,7 +47,12 @@ class Lesion:
     """Of round ones, as drawn."""
     calcified: bool = False
     share: float | None = None
-    """Of effusions and emphysema: of the side of the chest, or of both lungs."""
+    """Of effusions and emphysema: of their side of the chest."""
+
+    @property
+    def grade(self) -> Grade:
+        """Of an effusion."""
+        return grade_of(self.share or 0.0)
 
 
 @dataclass(frozen=True)
