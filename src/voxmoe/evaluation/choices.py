@@ -51,7 +51,11 @@ _MARKED = (
     re.compile(rf"\banswers?\b\s*(?:is|are|:|=|-)*{_OPEN}(?:(?P<letter>[{LETTERS[1:]}])\b(?!'))", re.IGNORECASE),
     re.compile(rf"\banswers?\b\s*(?:is|are|:|=|-)*{_OPEN}(?P<letter>A)\b{_AFTER}", re.IGNORECASE),
     re.compile(rf"\b(?i:is|be|it's|not|choose|chose|select|pick|say|with){_OPEN}{_LETTER}\b{_AFTER}"),
-    re.compile(rf"[.:;!?,\n]{_OPEN}{_LETTER}(?=\s*{_CLOSE}(?:[):\]]|\.(?!\w)|\s*$))"),
+    re.compile(rf"\n{_OPEN}{_LETTER}(?=\s*{_CLOSE}(?:[):\].]|$|\n))"),
+    re.compile(
+        rf"(?:[.:;!?,]|\b(?:but|so|then|thus|hence|therefore|maybe|perhaps|probably)\b)"
+        rf"{_OPEN}{_LETTER}(?=\s*{_CLOSE}[):\].!?]*{_CLOSE}\s*$)"
+    ),
     re.compile(rf"\b{_LETTER}[.):]\s*(?={_GONE})"),
 )
 _LISTED = re.compile(rf"\b[{LETTERS}](?:\s*(?:,|/|&|\band\b|\bor\b)\s*(?:\bor\s+|\band\s+)?[{LETTERS}]\b)+")

@@ -21,8 +21,8 @@ METEOR_STAGES = "exact+stem"
 BEAM = 32
 """How many partial alignments METEOR keeps while it looks for the one with the fewest chunks."""
 _ALPHA, _BETA, _GAMMA = 0.9, 3, 0.5
-_WORDS = 1 << 16
-"""Whose stems are remembered."""
+_WORDS, _TEXTS = 1 << 16, 1 << 10
+"""How many words' stems and how many texts' words are remembered."""
 
 _ENTITIES = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">"}
 _13A = (
@@ -66,13 +66,18 @@ def bleu_1(said: str, reference: str) -> float:
     return brevity * _common(ours, theirs) / len(ours)
 
 
+@lru_cache(_TEXTS)
+def _words(text: str) -> Counter[str]:
+    return Counter(_WORD.findall(text.lower()))
+
+
 def rouge_1(said: str, reference: str) -> float:
     """F1 of words: 2 m / (s + r), where words are runs of a-z and 0-9 in lower case, unstemmed; m, s, r as in BLEU-1.
 
     0 where either has no word.
     """
-    ours, theirs = (_WORD.findall(text.lower()) for text in (said, reference))
-    return 2 * _common(ours, theirs) / max(len(ours) + len(theirs), 1)
+    ours, theirs = _words(said), _words(reference)
+    return 2 * (ours & theirs).total() / max(ours.total() + theirs.total(), 1)
 
 
 @cache
