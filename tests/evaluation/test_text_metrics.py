@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import snowballstemmer
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nltk.translate.meteor_score import align_words, single_meteor_score
 from rouge_score.rouge_scorer import RougeScorer
@@ -15,21 +15,29 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from voxmoe.errors import MissingPackageError
-from voxmoe.evaluation.text_metrics import _Alignments, _chunks, bert_scores, bleu_1, meteor, rouge_1, tokens_13a
+from voxmoe.evaluation.text_metrics import (
+    _Alignments,
+    _chunks,
+    bert_scores,
+    bleu_1,
+    meteor,
+    meteor_greedy,
+    rouge_1,
+    tokens_13a,
+)
 
 WORDS = st.sampled_from(["nodule", "nodules", "the", "The", "lung", "lungs", "left", "of", "5.5", "mm", ",", ".", "no"])
 TEXTS = st.lists(WORDS, min_size=1, max_size=25).map(" ".join)
 ANY_TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=0x24F), max_size=40)
 SHORT_TEXTS = st.lists(WORDS, min_size=1, max_size=9).map(" ".join)
-METRICS = pytest.mark.parametrize("metric", [bleu_1, rouge_1, meteor])
+METRICS = pytest.mark.parametrize("metric", [bleu_1, rouge_1, meteor, meteor_greedy])
 
 
 class Porter:
     """Our stemmer as NLTK calls one."""
 
-    def stem(self, word: str) -> str:
-        stem: str = snowballstemmer.stemmer("porter").stemWord(word)
-        return stem
+    def __init__(self) -> None:
+        self.stem = snowballstemmer.stemmer("porter").stemWord
 
 
 PORTER = Porter()
@@ -111,6 +119,11 @@ def test_meteor_matches_as_many_as_nltk_in_no_more_runs(said: str, reference: st
     assert meteor(said, reference, beam=4096) >= by_nltk(ours, theirs) - 1e-12
 
 
+@given(TEXTS | ANY_TEXT, TEXTS)
+def test_greedy_meteor_is_that_of_nltk_for_any_text(said: str, reference: str) -> None:
+    assert meteor_greedy(said, reference) == pytest.approx(by_nltk(tokens_13a(said), tokens_13a(reference)))
+
+
 def fewest_runs(ours: list[str], theirs: list[str]) -> int:
     """Every way to match all that can be, the exact stage first, tried out."""
     places = [*range(len(theirs)), *[-1] * len(ours)]  # -1: unmatched
@@ -131,6 +144,8 @@ FEW_WORDS = st.lists(st.sampled_from(["nodule", "nodules", "noduled", "b"]), max
 
 @settings(deadline=None)
 @given(FEW_WORDS, FEW_WORDS)
+@example(["nodule", "nodule", "nodules", "nodule"], ["nodule", "nodules", "nodule", "nodules"])
+@example(["nodule", "nodule", "nodules", "nodule"], ["nodule", "noduled", "nodule", "noduled"])
 def test_runs_are_the_fewest_of_all_alignments(ours: list[str], theirs: list[str]) -> None:
     assert _chunks(_Alignments(ours, theirs), 10**6) == fewest_runs(ours, theirs)
 

@@ -19,14 +19,19 @@ from voxmoe.evaluation.choices import m3d_compat, read_choice, words_of
 from voxmoe.evaluation.guesses import MajorityClass
 from voxmoe.evaluation.methods import MAJORITY, RANDOM
 from voxmoe.evaluation.results import SAID, SAID_VERSION, Record
-from voxmoe.evaluation.text_metrics import BEAM, METEOR_STAGES, bert_scores, bleu_1, meteor, rouge_1
+from voxmoe.evaluation.text_metrics import BEAM, METEOR_STAGES, bert_scores, bleu_1, meteor, meteor_greedy, rouge_1
 from voxmoe.vocabulary import CTTask
 from voxmoe.vqa.ct.exchange import Exchange
 
 Scores = dict[CTTask, dict[str, np.ndarray]]
 """Of one method: task -> what is measured -> its value for each exchange of the task, in their order, 0 to 1."""
 
-_TEXT: dict[str, Callable[[str, str], float]] = {"bleu1": bleu_1, "rouge1": rouge_1, "meteor": meteor}
+_TEXT: dict[str, Callable[[str, str], float]] = {
+    "bleu1": bleu_1,
+    "rouge1": rouge_1,
+    "meteor": meteor,
+    "meteor_greedy": meteor_greedy,
+}
 _RULES = {"bleu1": "13a, case-sensitive", "rouge1": "F1, unstemmed", "meteor": METEOR_STAGES, "meteor_beam": BEAM}
 
 

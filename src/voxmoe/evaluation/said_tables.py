@@ -14,6 +14,7 @@ _NAMES = {
     "bleu1": "BLEU-1",
     "rouge1": "ROUGE-1",
     "meteor": "METEOR",
+    "meteor_greedy": "METEOR, greedy",
     "bertscore": "BERTScore",
     "exact_match": "exact match",
 }

@@ -18,7 +18,7 @@ import snowballstemmer
 from voxmoe.errors import MissingPackageError
 
 METEOR_STAGES = "exact+stem"
-BEAM = 32
+BEAM = 16
 """How many partial alignments METEOR keeps while it looks for the one with the fewest chunks."""
 _ALPHA, _BETA, _GAMMA = 0.9, 3, 0.5
 _WORDS, _TEXTS = 1 << 16, 1 << 10
@@ -120,11 +120,12 @@ class _Alignments:
         word, stem = self.ours[number], self.our_stems[number]
         of_stem, of_word = self.stem_bits.get(stem, 0), self.word_bits.get(word, 0)
         places = of_word & ~taken
-        if seen[word] - (of_word & taken).bit_count() >= self.spare_ours[word]:
+        spare = self.spare_ours[word]
+        if not spare or seen[word] - (of_word & taken).bit_count() >= spare:
             return places, False
         for other in {self.theirs[place] for place in _bits(of_stem & ~of_word & ~taken)}:
-            bits = self.word_bits[other]
-            if (bits & taken).bit_count() - seen[other] < self.spare_theirs[other]:
+            bits, spare = self.word_bits[other], self.spare_theirs[other]
+            if spare and (bits & taken).bit_count() - seen[other] < spare:
                 places |= bits & ~taken
         return places, seen_stems[stem] - (of_stem & taken).bit_count() < self.spare_stems[stem]
 
@@ -168,6 +169,12 @@ def _meteor_tokens(text: str) -> list[str]:
     return [token.lower() for token in tokens_13a(text)]
 
 
+def _score(found: _Alignments, runs: int) -> float:
+    precision, recall = found.matches / len(found.ours), found.matches / len(found.theirs)
+    mean = precision * recall / (_ALPHA * precision + (1 - _ALPHA) * recall)
+    return mean * (1 - _GAMMA * (runs / found.matches) ** _BETA)
+
+
 def meteor(said: str, reference: str, beam: int = BEAM) -> float:
     """(1 - 0.5 (c / m)^3) * P R / (0.9 P + 0.1 R) over the tokens of `tokens_13a` in lower case.
 
@@ -175,13 +182,32 @@ def meteor(said: str, reference: str, beam: int = BEAM) -> float:
     m / tokens of the reference; c: runs of matched tokens that are neighbours in both texts, in the alignment of m
     matches that has fewest (`beam`: how many partial alignments the search keeps). 0 without a match.
     """
-    ours, theirs = _meteor_tokens(said), _meteor_tokens(reference)
-    found = _Alignments(ours, theirs)
-    if not found.matches:
-        return 0.0
-    precision, recall = found.matches / len(ours), found.matches / len(theirs)
-    mean = precision * recall / (_ALPHA * precision + (1 - _ALPHA) * recall)
-    return mean * (1 - _GAMMA * (_chunks(found, beam) / found.matches) ** _BETA)
+    found = _Alignments(_meteor_tokens(said), _meteor_tokens(reference))
+    return _score(found, _chunks(found, beam)) if found.matches else 0.0
+
+
+def _greedy_chunks(found: _Alignments) -> int:
+    """The runs where, from the last word back, each is matched with the last one that is left, equal words first."""
+    matched: dict[int, int] = {}
+    for ours, theirs in ((found.ours, found.theirs), (found.our_stems, found.their_stems)):
+        taken = set(matched.values())
+        left: dict[str, list[int]] = {}
+        for place, word in enumerate(theirs):
+            if place not in taken:
+                left.setdefault(word, []).append(place)
+        for number in range(len(ours) - 1, -1, -1):
+            if number not in matched and left.get(ours[number]):
+                matched[number] = left[ours[number]].pop()
+    return sum(matched.get(number - 1) != place - 1 for number, place in matched.items())
+
+
+def meteor_greedy(said: str, reference: str) -> float:
+    """`meteor` with the alignment that NLTK takes, and so M3D: from the end, without a search for fewer runs.
+
+    Never above `meteor` where that is exact, and well below it for long texts.
+    """
+    found = _Alignments(_meteor_tokens(said), _meteor_tokens(reference))
+    return _score(found, _greedy_chunks(found)) if found.matches else 0.0
 
 
 def bert_scores(said: Sequence[str], references: Sequence[str]) -> list[float]:
