@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from voxmoe.evaluation.results import save
+from voxmoe.evaluation.said import evaluate_said
+from voxmoe.vocabulary import CTTask
+from voxmoe.vqa.ct.exchange import Exchange
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -39,6 +44,24 @@ def test_evaluate_prints_tables_and_results_prints_them_again(
     code, _, err = voxmoe("results", dataset / "manifest.json")
     assert code == 2
     assert "holds no results" in err
+
+
+def test_results_prints_what_was_said_about_cts(voxmoe: Run, tmp_path: Path) -> None:
+    exchanges = [
+        Exchange("c", "own", "a", "p1", CTTask.CLOSED, "organ", "Which?", "liver", ("liver", "spleen")),
+        Exchange("o", "own", "b", "p2", CTTask.OPEN, "organ", "Which?", "liver"),
+    ]
+    save(tmp_path / "said.json", evaluate_said(exchanges, {"ours": {"c": "A", "o": "a liver"}}, []))
+    code, printed, err = voxmoe("results", tmp_path / "said.json")
+    assert (code, err) == (0, "")
+    for words in (
+        "2 exchanges (1 closed, 1 open) about 2 CTs",
+        "exact+stem",
+        "ours",
+        "organ: ours",
+        "ours than random",
+    ):
+        assert words in printed, words
 
 
 def test_evaluate_as_json(voxmoe: Run, tiny_model: Path, dataset: Path) -> None:

@@ -508,11 +508,14 @@ def evaluate(
 def results(
     files: Annotated[list[Path], typer.Argument(metavar="FILE..", help="Results that `evaluate --out` wrote.")],
 ) -> None:
-    """Print evaluations again, with all their tables: kinds of question, regions, scope, calibration, experts."""
-    from voxmoe.cli import show
-    from voxmoe.evaluation.results import load
+    """Print evaluations again, with all their tables: kinds of question, regions, scope, calibration, experts.
 
-    for found in [load(file) for file in files]:
+    Of what was said about CTs: every measure by kind of question, every difference.
+    """
+    from voxmoe.cli import show
+    from voxmoe.evaluation.results import load_any
+
+    for found in [load_any(file) for file in files]:
         show.evaluation_in_full(found)
 
 

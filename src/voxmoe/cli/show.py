@@ -343,9 +343,28 @@ def evaluation(results: dict[str, Any]) -> None:
 
 def evaluation_in_full(results: dict[str, Any]) -> None:
     from voxmoe.evaluation import tables
+    from voxmoe.evaluation.results import SAID
 
-    evaluation(results)
-    _tables(tables.details(results))
+    if results.get("kind") == SAID:
+        said_in_full(results)
+    else:
+        evaluation(results)
+        _tables(tables.details(results))
+
+
+def said(record: dict[str, Any]) -> None:
+    from voxmoe.evaluation import said_tables
+
+    for line in said_tables.headline(record):
+        out.print(line)
+    _tables(said_tables.summary(record))
+
+
+def said_in_full(record: dict[str, Any]) -> None:
+    from voxmoe.evaluation import said_tables
+
+    said(record)
+    _tables(said_tables.details(record))
 
 
 def router(record: dict[str, Any]) -> None:

@@ -20,25 +20,25 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def _number(value: float | None, digits: int = 1) -> str:
+def number(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _sure(estimate: Record | None) -> str:
+def sure(estimate: Record | None) -> str:
     """A mean with its deviation by patient, where there is one."""
     if estimate is None:
         return "-"
     deviation = estimate["sd_by_patient"]
-    return _number(estimate["value"]) + ("" if deviation is None else f" ± {deviation:.1f}")
+    return number(estimate["value"]) + ("" if deviation is None else f" ± {deviation:.1f}")
 
 
-def _interval(estimate: Record | None) -> str:
+def sure_interval(estimate: Record | None) -> str:
     bounds = None if estimate is None else estimate["interval_by_patient"]
     return "-" if bounds is None else f"{bounds[0]:.1f} to {bounds[1]:.1f}"
 
 
 def _tasks(record: Record) -> list[str]:
-    return [_sure(record["tasks"][name]) for name in MEASURES]
+    return [sure(record["tasks"][name]) for name in MEASURES]
 
 
 def headline(results: Record) -> list[str]:
@@ -68,7 +68,7 @@ def headline(results: Record) -> list[str]:
 
 def _accuracy(results: Record) -> Table:
     rows = [
-        [name, *_tasks(record), _interval(record["tasks"]["mean"]), _sure(record["out_of_scope"]["accuracy"])]
+        [name, *_tasks(record), sure_interval(record["tasks"]["mean"]), sure(record["out_of_scope"]["accuracy"])]
         for name, record in results["methods"].items()
     ]
     return Table("accuracy in %, ± deviation by patient", (*MEASURES, "95 % of the mean", "out of scope"), rows)
@@ -76,7 +76,7 @@ def _accuracy(results: Record) -> Table:
 
 def _differences(results: Record) -> Table:
     rows = [
-        [f"than {other}", *(_sure(record[name]) for name in MEASURES), _interval(record["mean"])]
+        [f"than {other}", *(sure(record[name]) for name in MEASURES), sure_interval(record["mean"])]
         for other, record in results["differences"].items()
         if not other.endswith(FROM_TEXT)
     ]
@@ -96,7 +96,7 @@ def _grouped(results: Record, title: str, group: str, names: Iterable[str]) -> T
     for value in values:
         for name in methods:
             record = results["methods"][name][group][value]
-            rows.append([f"{value}: {name}", *_tasks(record), _sure(record["out_of_scope"]["accuracy"])])
+            rows.append([f"{value}: {name}", *_tasks(record), sure(record["out_of_scope"]["accuracy"])])
     return Table(title, (*MEASURES, "out of scope"), rows)
 
 
@@ -105,8 +105,8 @@ def _regions(results: Record) -> Table:
     rows = []
     for region in REGIONS:
         told = [results["methods"][name]["region"]["by_region"][region] for name in methods]
-        cells = [_number(one[measure]) for one in told for measure in ("accuracy", "f1")]
-        rows.append([region, _number(told[0]["frequency"]), *cells])
+        cells = [number(one[measure]) for one in told for measure in ("accuracy", "f1")]
+        rows.append([region, number(told[0]["frequency"]), *cells])
     columns = [f"{name}: {measure}" for name in methods for measure in ("accuracy", "F1")]
     return Table("regions, in %", ("named in truth", *columns), rows)
 
@@ -114,7 +114,7 @@ def _regions(results: Record) -> Table:
 def _region_sets(results: Record) -> Table:
     measures = {"f1_macro": "F1 macro", "f1_micro": "F1 micro", "iou_macro": "IoU macro", "iou_micro": "IoU micro"}
     rows = [
-        [name, *(_number(record["region"][measure]) for measure in (*measures, "exact"))]
+        [name, *(number(record["region"][measure]) for measure in (*measures, "exact"))]
         for name, record in results["methods"].items()
         if record.get("region")
     ]
@@ -125,7 +125,7 @@ def _scope(results: Record) -> Table:
     rows = []
     for name, record in results["methods"].items():
         scope = record["out_of_scope"]
-        rows.append([name, _sure(scope["accuracy"]), _number(scope["balanced_accuracy"]), _number(scope["auroc"])])
+        rows.append([name, sure(scope["accuracy"]), number(scope["balanced_accuracy"]), number(scope["auroc"])])
     return Table("out of scope, in scope and out of scope together, in %", ("accuracy", "balanced", "AUROC"), rows)
 
 
@@ -135,9 +135,9 @@ def _calibration(results: Record) -> Table:
         [
             name.replace("_", " "),
             f"{head['decisions']:,}",
-            _number(head["ece"]),
-            _number(head["adaptive_ece"]),
-            _number(head["brier"], 3),
+            number(head["ece"]),
+            number(head["adaptive_ece"]),
+            number(head["brier"], 3),
         ]
         for name, head in heads.items()
     ]
@@ -150,7 +150,7 @@ def _calibration(results: Record) -> Table:
 
 def _unparsed(results: Record) -> Table:
     rows = [
-        [name, *(_number(record["unparsed"][str(task)]) for task in Task)]
+        [name, *(number(record["unparsed"][str(task)]) for task in Task)]
         for name, record in results["methods"].items()
         if "unparsed" in record
     ]
@@ -163,7 +163,7 @@ def _subsets(results: Record) -> Table:
             "+".join(subset["modalities"]),
             f"{subset['questions']:,}",
             *(_tasks(subset) if "tasks" in subset else ["-"] * len(MEASURES)),
-            _sure(subset["out_of_scope"]["accuracy"]) if "out_of_scope" in subset else "-",
+            sure(subset["out_of_scope"]["accuracy"]) if "out_of_scope" in subset else "-",
         ]
         for subset in results["modality_subsets"]
     ]
@@ -176,7 +176,7 @@ def _subsets(results: Record) -> Table:
 
 def _overlap(results: Record) -> Table:
     rows = [
-        [name, "-" if dice is None else f"{dice['studies']:,}", _sure(dice), _interval(dice)]
+        [name, "-" if dice is None else f"{dice['studies']:,}", sure(dice), sure_interval(dice)]
         for name, dice in results["overlap"].items()
     ]
     return Table(
@@ -236,13 +236,13 @@ def usage(record: Record, what: str) -> list[Table]:
 
 
 def _entropy(record: Record) -> list[str]:
-    return [f"{record['questions']:,}", *(_number(record[name], 2) for name in ("mean", "sd", "effective_experts"))]
+    return [f"{record['questions']:,}", *(number(record[name], 2) for name in ("mean", "sd", "effective_experts"))]
 
 
 def router(record: Record) -> list[Table]:
     """The tables of `voxmoe router`."""
     rows = [
-        [what, *(_number(record[key][pairs], 3) for pairs in ("within", "between"))]
+        [what, *(number(record[key][pairs], 3) for pairs in ("within", "between"))]
         for key, what in (("label", "label"), ("type", "question type"))
     ]
     found = [Table("mean correlation of two template prompts (paper: Figure 3)", ("the same", "different"), rows)]
@@ -260,16 +260,16 @@ def reading(record: Record) -> list[Table]:
             "reader and dataset, in % (paper: Table 9)",
             MEASURES,
             [
-                ["kappa", *(_number(agreement[name]["kappa"]) for name in MEASURES)],
-                ["agreement", *(_number(agreement[name]["agreement"]) for name in MEASURES)],
-                ["kappa in the paper", *(_number(paper["kappa"][name]) for name in MEASURES)],
+                ["kappa", *(number(agreement[name]["kappa"]) for name in MEASURES)],
+                ["agreement", *(number(agreement[name]["agreement"]) for name in MEASURES)],
+                ["kappa in the paper", *(number(paper["kappa"][name]) for name in MEASURES)],
             ],
         ),
         Table(
             "accuracy where the reader's answers are the truth, in %, ± deviation by patient (paper: Table 10)",
             (*MEASURES, "mean in the paper"),
             [
-                [name, *(_sure(tasks[measure]) for measure in MEASURES), _number(_paper(paper["accuracy"], name))]
+                [name, *(sure(tasks[measure]) for measure in MEASURES), number(_paper(paper["accuracy"], name))]
                 for name, tasks in record["accuracy"].items()
             ],
         ),
@@ -281,7 +281,7 @@ def reading(record: Record) -> list[Table]:
             Table(
                 "validity of questions, sufficiency of responses, in % (paper: Table 11)",
                 ("of", "this reading", "paper"),
-                [[name, f"{one['of']:,}", _number(one["percent"]), _number(theirs)] for name, one, theirs in rows],
+                [[name, f"{one['of']:,}", number(one["percent"]), number(theirs)] for name, one, theirs in rows],
             )
         )
     return found
