@@ -375,12 +375,11 @@ def train(
     (docs/training.md).
     """
     from voxmoe.cli import show
-    from voxmoe.training.recipe import load_recipe
+    from voxmoe.training.any_recipe import load_any
     from voxmoe.training.record import is_finished
     from voxmoe.training.run import make_default
-    from voxmoe.training.run import train as run_training
 
-    loaded = load_recipe(recipe, settings or [])
+    loaded, run_training = load_any(recipe, settings or [])
     if is_finished(loaded):
         show.note(f"{loaded.out}: already trained by this recipe on this dataset")
     else:

@@ -134,10 +134,11 @@ def label_shares(
     Pictures lie as `windowed` draws them of the volume with this mask; what a square is padded with has no label.
     """
     depth = settings.depth or mask.shape[2]
-    shares = np.empty((depth, len(values), cells, cells), dtype=np.float32)
+    shares = np.zeros((depth, len(values), cells, cells), dtype=np.float32)
     for index in range(depth):
         plane = _slab(mask.data, index, depth, "nearest")
-        for place, value in enumerate(values):
-            covered = _squared((plane == value).astype(np.float32), mask.spacing[:2], settings.square, 0.0)
+        there = set(np.unique(plane).tolist())
+        for place in [place for place, value in enumerate(values) if value in there]:
+            covered = _squared((plane == values[place]).astype(np.float32), mask.spacing[:2], settings.square, 0.0)
             shares[index, place] = resample(covered, (1, cells, cells))[0, ::-1, ::-1]
     return shares

@@ -100,6 +100,8 @@ class RunRecipe(Settings):
 class Recipe(RunRecipe):
     """A whole run of mpLLM: data, model, what is trained and how, and where the result goes."""
 
+    system: Literal["mpllm"] = "mpllm"
+
     model: ModelSettings = ModelSettings()
     eye: EyeSettings | None = None
     """None leaves the encoder with the weights that it is made with."""
@@ -210,12 +212,11 @@ def load_recipe(path: Path | str, assignments: Sequence[str] = ()) -> Recipe:
     return load(Recipe, path, assignments)
 
 
-def load(kind: type[R], path: Path | str, assignments: Sequence[str] = ()) -> R:
-    """Read a recipe and apply `key=value` assignments (dotted keys, YAML values).
+def read_tree(path: Path, assignments: Sequence[str] = ()) -> dict[str, Any]:
+    """The keys and values of a recipe's file with `key=value` assignments (dotted keys, YAML values) applied.
 
-    Raises `RecipeError` that names the file and every wrong key or value.
+    Raises `RecipeError` for what is no file of keys and values.
     """
-    path = Path(path)
     try:
         tree = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -223,9 +224,19 @@ def load(kind: type[R], path: Path | str, assignments: Sequence[str] = ()) -> R:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(kind.model_fields)}")
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to values; see recipes/")
     for assignment in assignments:
         _assign(tree, assignment)
+    return tree
+
+
+def load(kind: type[R], path: Path | str, assignments: Sequence[str] = ()) -> R:
+    """Read a recipe of a kind with assignments applied (`read_tree`).
+
+    Raises `RecipeError` that names the file and every wrong key or value.
+    """
+    path = Path(path)
+    tree = read_tree(path, assignments)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
