@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxmoe.cli.readers import readers
-from voxmoe.errors import CacheError, ImageError, QuestionError, StudyError, VoxmoeError
+from voxmoe.errors import CacheError, DatasetError, ImageError, QuestionError, StudyError, VoxmoeError
 
 if TYPE_CHECKING:
     from voxmoe.imaging.study import StudyFiles
@@ -481,23 +481,38 @@ def evaluate(
     """Accuracy of a model on a dataset, beside guessing, majority class and text-only."""
     from voxmoe.cli import show
     from voxmoe.default import model_at
-    from voxmoe.evaluation.evaluate import evaluate as run_evaluation
     from voxmoe.evaluation.results import save
+    from voxmoe.vqa.ct.dataset import is_ct_dataset
 
+    about_ct = is_ct_dataset(dataset)
     with show.Progress() as progress:
-        found = run_evaluation(
-            model_at(model),
-            dataset,
-            text_only=text_only,
-            split=split,
-            text=text,
-            modality_subsets=modality_subsets,
-            cross=cross,
-            predictions=predictions,
-            seed=seed,
-            report=progress.report,
-        )
-    show.result(found, show.evaluation, json)
+        if about_ct:
+            from voxmoe.evaluation.reading import evaluate_reader
+
+            if text or modality_subsets or cross or predictions is not None:
+                raise DatasetError(
+                    f"{dataset}: is about CTs, whose answers are always texts; leave out --text, --modality-subsets, "
+                    "--cross and --predictions"
+                )
+            found = evaluate_reader(
+                model_at(model), dataset, text_only=text_only, split=split, seed=seed, report=progress.report
+            )
+        else:
+            from voxmoe.evaluation.evaluate import evaluate as run_evaluation
+
+            found = run_evaluation(
+                model_at(model),
+                dataset,
+                text_only=text_only,
+                split=split,
+                text=text,
+                modality_subsets=modality_subsets,
+                cross=cross,
+                predictions=predictions,
+                seed=seed,
+                report=progress.report,
+            )
+    show.result(found, show.said if about_ct else show.evaluation, json)
     if out is not None:
         save(out, found)
         show.note(f"all tables: voxmoe results {out}")
@@ -743,7 +758,9 @@ def report(
 
 @app.command()
 def reproduce(
-    tables: Annotated[list[str], typer.Argument(metavar="TABLE..", help="table2 to table14, or figure3.")],
+    tables: Annotated[
+        list[str], typer.Argument(metavar="TABLE..", help="table2 to table14, figure3, memory, ct-main, ct-ablation.")
+    ],
     scale: Annotated[str, typer.Option(help="pocket: phantoms, two cores; paper: BraTS, a GPU.")] = "pocket",
     out: Annotated[Path, typer.Option(help="Folder for cohorts, models and tables.")] = Path("runs/reproduction"),
     cohort: Annotated[

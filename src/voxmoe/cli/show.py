@@ -462,10 +462,14 @@ def plan(found: list[dict[str, Any]]) -> None:
 
 
 def reproduction(found: list[dict[str, Any]]) -> None:
+    from voxmoe.reproduction.ct import ct_footnote, ct_table
     from voxmoe.reproduction.table import footnote, to_table
 
     for each in found:
-        if "rows" in each:
+        if "variations" in each:
+            _tables([ct_table(each)])
+            out.print(ct_footnote(each))
+        elif "rows" in each:
             _tables([to_table(each)])
             out.print(footnote(each))
         else:
@@ -473,10 +477,14 @@ def reproduction(found: list[dict[str, Any]]) -> None:
 
 
 def markdown(found: list[dict[str, Any]]) -> None:
+    from voxmoe.evaluation.said_tables import to_markdown as tables_to_markdown
+    from voxmoe.reproduction.ct import ct_footnote, ct_table
     from voxmoe.reproduction.table import footnote, to_markdown
 
     for each in found:
-        if "rows" in each:
+        if "variations" in each:
+            out.print(f"{tables_to_markdown([ct_table(each)])}\n\n{ct_footnote(each)}\n", markup=False)
+        elif "rows" in each:
             out.print(f"{to_markdown(each)}\n\n{footnote(each)}\n", markup=False)
 
 

@@ -12,7 +12,7 @@ tables need is trained once. A pretrained encoder and the features that it gives
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from voxmoe.files import sha256, write_bytes, write_json
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.phantoms import write_cohort
 from voxmoe.model.mpllm import MpLLMConfig
+from voxmoe.reproduction.ct import CTWorkshop, ct_plan, load_ct_scale, reproduce_ct
+from voxmoe.reproduction.ct_variations import TABLES
 from voxmoe.reproduction.experiments import DATASETS, EXPERIMENTS, MPLLM, Experiment, Model, Row
 from voxmoe.reproduction.scale import Scale, load_scale
 from voxmoe.training.recipe import Recipe, load_recipe
@@ -42,7 +44,7 @@ Report = Callable[[str, int, int], None]
 Record = dict[str, Any]
 VERSION = 2
 FIGURE_3, MEMORY = "figure3", "memory"
-NAMES = (*EXPERIMENTS, FIGURE_3, MEMORY)
+NAMES = (*EXPERIMENTS, FIGURE_3, MEMORY, *TABLES)
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ def plans(workshop: Workshop, names: Sequence[str]) -> list[Record]:
     rows = [(row.dataset, workshop.model(row.model, name)) for name in names for row in _rows_of(workshop, name)]
     starts = [(dataset, workshop.start) for dataset, _ in rows if workshop.start is not None]
     runs = dict.fromkeys([*starts, *rows])
+    ct = [run for name in names if name in TABLES for run in ct_plan(ct_workshop(workshop), name)]
     return [
         {
             "dataset": dataset,
@@ -234,7 +237,7 @@ def plans(workshop: Workshop, names: Sequence[str]) -> list[Record]:
             "there": is_finished(workshop.recipe(model, dataset)),
         }
         for dataset, model in runs
-    ]
+    ] + ct
 
 
 def _experiment(name: str) -> Experiment:
@@ -246,15 +249,25 @@ def _experiment(name: str) -> Experiment:
 def _rows_of(workshop: Workshop, name: str) -> list[Row]:
     if name == FIGURE_3:
         return [Row((), MPLLM, "gli", {})]
-    return [] if name == MEMORY else workshop.rows(_experiment(name))
+    return [] if name == MEMORY or name in TABLES else workshop.rows(_experiment(name))
 
 
 def reproduced(workshop: Workshop, names: Sequence[str]) -> list[Record]:
     """The tables and figures of these names, one after the other; raises `RecipeError` for a name that is unknown."""
     for name in names:
         _rows_of(workshop, name)
-    others = {FIGURE_3: reproduce_figure_3, MEMORY: reproduce_memory}
+    ct: dict[str, Callable[[Workshop], Record]] = {name: partial(_reproduce_ct, name=name) for name in TABLES}
+    others: dict[str, Callable[[Workshop], Record]] = {FIGURE_3: reproduce_figure_3, MEMORY: reproduce_memory, **ct}
     return [others[name](workshop) if name in others else reproduce(workshop, _experiment(name)) for name in names]
+
+
+def ct_workshop(workshop: Workshop) -> CTWorkshop:
+    """For the tables of TGH-MoE, in the same folder and at the scale of the same name."""
+    return CTWorkshop(workshop.out, load_ct_scale(workshop.scale.name), workshop.report)
+
+
+def _reproduce_ct(workshop: Workshop, name: str) -> Record:
+    return reproduce_ct(ct_workshop(workshop), name)
 
 
 def reproduce_memory(workshop: Workshop) -> Record:

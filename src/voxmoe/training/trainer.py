@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import transformers
@@ -39,6 +39,7 @@ _KEPT = 2
 """Checkpoints at a time: the one before stays until the next is complete."""
 
 
+@runtime_checkable
 class Learner(Protocol):
     """A model that can be fitted: `MpLLM`, `VolumeReader`."""
 
@@ -48,6 +49,7 @@ class Learner(Protocol):
     def own_state(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
 class Order(Protocol):
     """All samples of a run, in their order."""
 

@@ -1,0 +1,209 @@
+"""Makes the tables of TGH-MoE: phantoms, datasets, the 2D model, every variation, evaluations, the table.
+
+    OUT/ct/cohort, volumes, slices   CT phantoms and the two datasets about them, where none were given
+    OUT/ct/runs/RUN                  a trained reader with its record and its evaluation
+    OUT/TABLE.json                   the table
+
+Everything that is finished is used again: an interrupted reproduction goes on where it was, and a run that several
+variations begin with is made once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from voxmoe import __version__
+from voxmoe.errors import RecipeError
+from voxmoe.evaluation.methods import TEXT_ONLY
+from voxmoe.evaluation.reading import READER, evaluate_reader
+from voxmoe.evaluation.results import SAID, load, save
+from voxmoe.evaluation.tables import Table, sure
+from voxmoe.files import write_bytes, write_json
+from voxmoe.imaging.torso import write_torsos
+from voxmoe.reproduction.ct_variations import BLIND, FULL, SLICES, TABLES, VARIATIONS, Run
+from voxmoe.reproduction.scale import Phantoms
+from voxmoe.settings import Settings
+from voxmoe.training.reader_recipe import ReaderRecipe
+from voxmoe.training.reader_run import train_reader
+from voxmoe.training.recipe import load as load_recipe
+from voxmoe.training.record import is_finished
+from voxmoe.vqa.ct.collect import collect
+from voxmoe.vqa.ct.dataset import is_ct_dataset
+
+Report = Callable[[str, int, int], None]
+Record = dict[str, Any]
+VERSION = 1
+KIND = "ct-table"
+SPLIT = "test"
+
+
+class CTScale(Settings):
+    """What decides the size of a reproduction of TGH-MoE."""
+
+    name: str
+    summary: str
+    phantoms: Phantoms
+    recipes: Mapping[str, dict[str, Any]]
+    """Of each stage; data, out and start are filled in."""
+
+
+def load_ct_scale(name: str) -> CTScale:
+    """The scale that ships with this package; raises `RecipeError` if there is none of that name."""
+    path = Path(__file__).with_name(f"ct-{name}.yaml")
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem.removeprefix("ct-") for one in path.parent.glob("ct-*.yaml")))
+        raise RecipeError(f"the tables of TGH-MoE have no scale {name!r}; there are {known}")
+    return CTScale.model_validate(yaml.safe_load(path.read_text()))
+
+
+@dataclass(frozen=True)
+class CTWorkshop:
+    """Where the tables are made, at which scale, and who hears of the progress."""
+
+    out: Path
+    scale: CTScale
+    report: Report = lambda stage, done, total: None
+
+    def _counting(self, stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.report(stage, done, total)
+
+    @cached_property
+    def _cohort(self) -> Path:
+        place, drawn = self.out / "ct" / "cohort", self.scale.phantoms
+        write_torsos(place, drawn.studies, drawn.seed, jobs=-1, progress=self._counting("drawing CTs"))
+        return place
+
+    def dataset(self, name: str) -> Path:
+        """That about volumes, or about single slices, made unless it is there."""
+        place = self.out / "ct" / name
+        if not is_ct_dataset(place):
+            form = "phantom-slices" if name == SLICES else "phantom"
+            images, masks = self._cohort / "volumes", self._cohort / "masks"
+            collect(form, [str(self._cohort / "truth.jsonl")], place, images, masks=masks)
+        return place
+
+    def recipe(self, run: Run) -> ReaderRecipe:
+        """The recipe of a run at this scale; raises `RecipeError`."""
+        base = self.out / "ct" / f"{run.recipe}.yaml"
+        write_bytes(base, yaml.safe_dump(self.scale.recipes[run.recipe], sort_keys=False).encode())
+        runs = self.out / "ct" / "runs"
+        data = self.out / "ct" / (SLICES if run.recipe == SLICES else "volumes")
+        places = [f"name={run.name}", f"data={data}", f"out={runs / run.name}"]
+        places.append("start=null" if run.start is None else f"start={runs / run.start.name}")
+        return load_recipe(ReaderRecipe, base, [*run.changes, *places])
+
+    def trained(self, run: Run) -> Path:
+        """The folder of a run, trained unless it is there."""
+        self.dataset(SLICES if run.recipe == SLICES else "volumes")
+        if run.start is not None:
+            self.trained(run.start)
+        recipe = self.recipe(run)
+        if not is_finished(recipe):
+            train_reader(recipe, lambda stage, done, total: self.report(f"{run.name}: {stage}", done, total))
+        return recipe.out
+
+    def evaluated(self, run: Run) -> Record:
+        """What a run says on the test split, beside the text-only reader."""
+        place = self.trained(run)
+        kept = place / f"evaluation-{SPLIT}.json"
+        if not kept.is_file():
+            blind = self.trained(BLIND) if run == FULL else None
+            data = self.dataset("volumes")
+            found = evaluate_reader(
+                place,
+                data,
+                text_only=blind,
+                split=SPLIT,
+                report=lambda stage, done, total: self.report(f"{run.name}: {stage}", done, total),
+            )
+            save(kept, found)
+        return load(kept, SAID)
+
+
+def runs_of(name: str) -> list[Run]:
+    """All runs that a table needs, each after the one that it begins with."""
+    found: dict[str, Run] = {}
+
+    def add(run: Run) -> None:
+        if run.start is not None:
+            add(run.start)
+        found.setdefault(run.name, run)
+
+    for variation in TABLES[name][1]:
+        add(VARIATIONS[variation])
+    add(BLIND)
+    return list(found.values())
+
+
+def ct_plan(workshop: CTWorkshop, name: str) -> list[Record]:
+    """What a table needs, and what of it is there: the dry run."""
+    return [
+        {
+            "dataset": SLICES if run.recipe == SLICES else "volumes",
+            "model": run.name,
+            "changes": list(run.changes),
+            "there": (workshop.recipe(run).out / "manifest.json").is_file(),
+        }
+        for run in runs_of(name)
+    ]
+
+
+def reproduce_ct(workshop: CTWorkshop, name: str) -> Record:
+    """Train and evaluate what a table needs, and write it to OUT/TABLE.json."""
+    title, variations = TABLES[name]
+    rows = []
+    for done, variation in enumerate(variations):
+        workshop.report(name, done, len(variations))
+        rows.append({"name": variation, "methods": workshop.evaluated(VARIATIONS[variation])["methods"][READER]})
+    full = workshop.evaluated(FULL)
+    baselines = {method: told for method, told in full["methods"].items() if method != READER}
+    table = {
+        "kind": KIND,
+        "version": VERSION,
+        "voxmoe": __version__,
+        "name": name,
+        "title": title,
+        "scale": workshop.scale.name,
+        "summary": workshop.scale.summary,
+        "counts": full["counts"],
+        "variations": rows,
+        "baselines": baselines,
+    }
+    write_json(workshop.out / f"{name}.json", table)
+    return table
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def _cells(told: Mapping[str, Any]) -> list[str]:
+    """Closed accuracy by kind and its mean, exact matches of open answers, and what compares the words of reports."""
+    accuracy = told["closed"]["accuracy"]
+    words = told.get("report", {})
+    return [
+        *(sure(figure) for figure in accuracy["by_kind"].values()),
+        sure(accuracy["mean"]),
+        sure(told["open"]["exact_match"]["all"]) if "open" in told else "-",
+        *(sure(words[measure]["all"]) if words else "-" for measure in ("bleu1", "rouge1", "meteor")),
+    ]
+
+
+def ct_table(table: Mapping[str, Any]) -> Table:
+    """For a terminal or a page."""
+    kinds = list(table["variations"][0]["methods"]["closed"]["accuracy"]["by_kind"])
+    columns = [*kinds, "closed, mean", "open, exact", "report BLEU-1", "report ROUGE-1", "report METEOR"]
+    rows = [[row["name"], *_cells(row["methods"])] for row in table["variations"]]
+    order = sorted(table["baselines"], key=lambda name: name != TEXT_ONLY)
+    return Table(table["title"], columns, rows + [[name, *_cells(table["baselines"][name])] for name in order])
+
+
+def ct_footnote(table: Mapping[str, Any]) -> str:
+    asked = table["counts"]["asked"]
+    return (
+        f"Measured at {table['scale']} scale ({table['summary']}), {SPLIT} split: {asked['exchanges']:,} exchanges "
+        f"about {asked['images']} CTs; in %, ± deviation by patient; METEOR by exact words and stems."
+    )
