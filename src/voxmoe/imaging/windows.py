@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32, Shaped, UInt8
 from pydantic import AfterValidator, BeforeValidator, PositiveFloat, PositiveInt
 
 from voxmoe.errors import ImageError
 from voxmoe.imaging.ct import GreyVolume
 from voxmoe.imaging.grid import resample
 from voxmoe.imaging.hounsfield import AIR
-from voxmoe.imaging.volume import Volume
+from voxmoe.imaging.volume import Volume as Volume
 from voxmoe.settings import Settings
 
 
@@ -124,6 +124,12 @@ def windowed(volume: Volume, settings: PictureSettings) -> Float32[np.ndarray, "
         picture = resample(plane, (1, size, size))[0, ::-1, ::-1]
         pictures[index] = picture if grey else [window(picture) for window in settings.windows]
     return pictures
+
+
+def in_8_bits(volume: Volume, settings: PictureSettings) -> UInt8[np.ndarray, "D C H W"]:
+    """What `windowed` draws, in 256 steps, as 2D models are used to."""
+    steps: np.ndarray = np.rint(windowed(volume, settings) * 255).astype(np.uint8)
+    return steps
 
 
 def label_shares(
