@@ -48,6 +48,19 @@ def mri() -> Volume:
     return make_study().images[Modality.T1]
 
 
+def kept_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[tuple[Any, ...]]:
+    """The arguments of every call of a method from now on."""
+    calls: list[tuple[Any, ...]] = []
+    method = getattr(owner, name)
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        calls.append(arguments)
+        return method(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, called)
+    return calls
+
+
 def fresh(answerer: ScanAnswerer, question: str, volume: Volume) -> str:
     """What the model says to a question about a volume, without anything kept."""
     with torch.no_grad():
@@ -80,12 +93,10 @@ def test_the_form_of_an_answer(answerer: ScanAnswerer, torso: Volume, tiny_reade
 def test_the_choice_that_a_text_names_is_read_off(
     answerer: ScanAnswerer, torso: Volume, monkeypatch: pytest.MonkeyPatch, said: str, choice: Any
 ) -> None:
-    asked = []
-    process = answerer.processor.prompt
-    monkeypatch.setattr(answerer.processor, "prompt", lambda text: asked.append(text) or process(text))
+    asked = kept_calls(monkeypatch, answerer.processor, "prompt")
     monkeypatch.setattr(answerer.processor, "decode_answers", lambda ids: [said])
     answer = answerer.ask(torso, " Which side? ", ["left", "the right"]).to_json()
-    assert asked == ["Which side? Choices: A. left B. the right"], "as in training"
+    assert asked == [("Which side? Choices: A. left B. the right",)], "as in training"
     assert (answer["text"], answer["choice"]) == (said, choice)
     assert answerer.ask(torso, "Which side?").choice is None
 
@@ -93,9 +104,7 @@ def test_the_choice_that_a_text_names_is_read_off(
 def test_a_volume_is_looked_at_once_for_each_group_and_answered_as_anew(
     answerer: ScanAnswerer, torso: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[int] = []
-    look = answerer.model.look
-    monkeypatch.setattr(answerer.model, "look", lambda *a, **k: looks.append(1) or look(*a, **k))
+    looks = kept_calls(monkeypatch, answerer.model, "look")
     kept = [answerer.ask(torso, question) for question in QUESTIONS]
     groups = {answer.task.name for answer in kept if answer.task}
     assert len(groups) > 1, "else this shows nothing"
@@ -118,9 +127,7 @@ def test_a_soft_router_looks_by_every_question(
     config["settings"]["experts"]["soft"] = True
     (folder / "config.json").write_text(json.dumps(config))
     answerer = ScanAnswerer.from_pretrained(folder)
-    looks: list[int] = []
-    look = answerer.model.look
-    monkeypatch.setattr(answerer.model, "look", lambda *a, **k: looks.append(1) or look(*a, **k))
+    looks = kept_calls(monkeypatch, answerer.model, "look")
     answers = [answerer.ask(torso, question) for question in QUESTIONS]
     assert len(looks) == len(QUESTIONS)
     for question, answer in zip(QUESTIONS, answers, strict=True):
