@@ -52,6 +52,7 @@ _ROOMS = (
     "reproduction",
     "evidence",
     "reporting",
+    "scan_answering",
     "segmenting",
 )
 # The words of questions are left out: they have no shapes, and tests draw them by the ten thousand.
@@ -258,6 +259,40 @@ def torsos() -> Any:
     from voxmoe.imaging.torso import draw_torso
 
     return [draw_torso(9, index, (64, 64, 32)) for index in range(24)]
+
+
+@pytest.fixture(scope="session")
+def tiny_reader(tiny_language: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny CT model with random task experts whose router tells prompts apart."""
+    import torch
+
+    from voxmoe.imaging.windows import PictureSettings
+    from voxmoe.model.image_text import FreshBase
+    from voxmoe.model.language import LanguageSettings, LoraSettings
+    from voxmoe.model.reader import ReaderConfig, ReaderSettings, VolumeReader
+    from voxmoe.model.reading import ReaderProcessor
+    from voxmoe.model.task_experts import TaskExpertSettings
+
+    language = LanguageSettings(name=str(tiny_language), lora=None)
+    base = FreshBase(language=language, size=16, patch=4, hidden=16, layers=3, heads=2, merge=2, seed=1)
+    settings = ReaderSettings(
+        base=base,
+        pictures=PictureSettings(size=16, depth=4),
+        lora=LoraSettings(rank=2, alpha=4, dropout=0.0),
+        experts=TaskExpertSettings(blocks=2, experts=2, rank=4),
+    )
+    reader = VolumeReader(ReaderConfig.of(settings)).eval()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in reader.named_parameters():
+            if ".experts." in name or ".task_router." in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    processor = ReaderProcessor.of(reader)
+    reader.calibrate([dict(processor(["where?", "how many are there in the left lung?", "is it large?", "describe"]))])
+    folder = tmp_path_factory.mktemp("reader")
+    reader.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

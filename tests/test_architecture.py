@@ -20,6 +20,8 @@ ROOMS = (
     "answering",
     "evidence",
     "reporting",
+    "scan_answering",
+    "any_model",
     "publishing",
     "bench",
     "reproduction",

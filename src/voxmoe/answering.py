@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from voxmoe.errors import WeightsError
+from voxmoe.errors import StudyError, WeightsError
+from voxmoe.imaging.hounsfield import looks_like_ct
 from voxmoe.imaging.study import Study
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
@@ -98,7 +99,7 @@ class Answerer:
         """Answer a question about a study; without `say`, or by a model that learnt no text, by the heads alone, which
         is many times faster.
 
-        Raises `QuestionError` if the question is empty or over-long.
+        Raises `QuestionError` if the question is empty or over-long, and `StudyError` if an image of the study is a CT.
         """
         started = time.monotonic()
         batch: dict[str, Any] = dict(self.processor([question]))
@@ -123,8 +124,17 @@ class Answerer:
 
     def _look(self, study: Study) -> dict[str, torch.Tensor]:
         if study not in self._seen:
+            self._check_no_ct(study)
             self._seen[study] = self.model.look(VisionFeatures(**stack([self.cache.of(study)])))
         return self._seen[study]
+
+    def _check_no_ct(self, study: Study) -> None:
+        for modality, volume in study.images.items():
+            if looks_like_ct(volume):
+                raise StudyError(
+                    f"{volume.source}: is given as {modality} and has the values of a CT; {self.name} reads brain MRI; "
+                    "ask a model that reads CT about it: --model FOLDER, trained by a recipe ct-*.yaml"
+                )
 
 
 def _most_likely(task: Task, chances: torch.Tensor) -> Category:

@@ -54,6 +54,8 @@ AtlasOption = Annotated[
     str | None,
     typer.Option("--atlas", help="Region atlas: a name, or a file of LPBA40 labels. Default: the protocol's."),
 ]
+PROTOCOL = "paper-v2"
+"""The rules of findings where none are named."""
 SKIPPED = 1
 LEAKAGE = 1
 PROBLEMS = 1
@@ -565,7 +567,9 @@ def ask(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="[STUDY] QUESTION..", help="A study's folder (or DATASET/STUDY), unless files are named; questions."
+            metavar="[SCAN] QUESTION..",
+            help="A study's folder (or DATASET/STUDY), unless files are named; where the model reads CT a NIfTI file, "
+            "a DICOM folder or M3D's .npy; questions.",
         ),
     ],
     model: ModelOption = None,
@@ -582,16 +586,29 @@ def ask(
         Path | None, typer.Option("--picture", help="Also draw what was measured here (png, pdf, svg).")
     ] = None,
     profile: ProfileOption = None,
+    choice: Annotated[
+        list[str] | None, typer.Option("--choice", help="A choice of a closed question about a CT; give each in turn.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Ask questions about a brain MRI study, and have the answers measured."""
-    from voxmoe.cli import show
+    """Ask questions about a brain MRI study, and have the answers measured; or about a CT, as the model reads it."""
+    from voxmoe.cli import scans, show
+    from voxmoe.default import model_at
 
     named = _named(t1, t1gd, t2, flair)
     folder, questions = (None, arguments) if named else (arguments[0], arguments[1:])
     if not questions:
         raise QuestionError('no question was given; ask e.g. voxmoe ask STUDY "How large is the enhancing tissue?"')
 
+    place = model_at(model)
+    if scans.reads_ct(place):
+        files_named = {f"--{modality.lower()}": True for modality in named}
+        measured_by = {"--evidence": evidence, "--mask": mask, "--picture": picture, "--profile": profile}
+        scans.refuse_beside_ct(place, {**files_named, "--without": without, **measured_by})
+        scans.ask(place, arguments[0], questions, choice or [], json)
+        return
+    scans.refuse_choices(place, choice or [])
+    scans.check_study(folder, place)
     measures = evidence or mask is not None or picture is not None
     if picture is not None:
         from voxmoe.pictures import check_picture
@@ -608,9 +625,8 @@ def ask(
         study = load_study(files)
         progress.report("loading the model", 0, 1)
         from voxmoe.answering import Answerer
-        from voxmoe.default import model_at
 
-        answerer = Answerer.from_pretrained(model_at(model))
+        answerer = Answerer.from_pretrained(place)
         if measures:
             progress.report("measuring", 0, 1)
             from voxmoe.evidence import gather, measure_study
@@ -709,14 +725,14 @@ def segment(
 @app.command()
 def report(
     study: Annotated[
-        str | None, typer.Argument(help="A study's folder, or with --mask a mask alone; unless files are named.")
+        str | None, typer.Argument(help="A study's folder, with --mask a mask alone; or a CT; unless files are named.")
     ] = None,
     model: ModelOption = None,
     mask: Annotated[
         bool, typer.Option("--mask", help="Report what the study's own mask shows, not what a model sees.")
     ] = False,
     profile: ProfileOption = None,
-    protocol: ProtocolOption = "paper-v2",
+    protocol: ProtocolOption = PROTOCOL,
     t1: T1Option = None,
     t1gd: T1GDOption = None,
     t2: T2Option = None,
@@ -724,12 +740,24 @@ def report(
     without: WithoutOption = None,
     json: Json = False,
 ) -> None:
-    """Write a findings report of a study: every label and task, how sure, and what it does not cover."""
-    from voxmoe.cli import show
+    """Write a findings report of a study: every label and task, how sure, and what it does not cover; or of a CT."""
+    from voxmoe.cli import scans, show
+    from voxmoe.default import model_at
 
     named = _named(t1, t1gd, t2, flair)
     if study is None and not named:
         raise StudyError("no study was named; give a study's folder, or files with --t1, --t1gd, --t2, --flair")
+    # a mask is reported without a model
+    place = None if mask and model is None else model_at(model)
+    if place is not None and scans.reads_ct(place):
+        files_named = {f"--{modality.lower()}": True for modality in named}
+        others = {"--mask": mask, "--profile": profile, "--protocol": protocol != PROTOCOL, "--without": without}
+        scans.refuse_beside_ct(place, {**files_named, **others})
+        assert study is not None
+        scans.report(place, study, json)
+        return
+    if place is not None and not mask:
+        scans.check_study(study, place)
     with show.Progress() as progress:
         if mask:
             if study is None:
@@ -748,10 +776,10 @@ def report(
             loaded = load_study(files)
             progress.report("loading the model", 0, 1)
             from voxmoe.answering import Answerer
-            from voxmoe.default import model_at
             from voxmoe.reporting import report_by_model
 
-            answerer = Answerer.from_pretrained(model_at(model))
+            assert place is not None
+            answerer = Answerer.from_pretrained(place)
             found = report_by_model(answerer, loaded, profile_named(profile) if profile else files.profile)
     show.result(found.to_json(), show.report, json)
 

@@ -412,6 +412,25 @@ def _answer(answer: dict[str, Any]) -> None:
         _evidence(answer["evidence"])
 
 
+def scan_answers(found: dict[str, Any] | list[dict[str, Any]]) -> None:
+    for number, answer in enumerate(found if isinstance(found, list) else [found]):
+        if number:
+            out.print()
+        out.print(f"Q  {answer['question']}", markup=False)
+        out.print(f"A  {answer['text']}", markup=False)
+        choice, task = answer["choice"], answer["task"]
+        if choice:
+            out.print(f"   choice {choice['letter']}. {choice['text']}", markup=False)
+        experts = f"experts for {task['name']} {task['probability']:.0%}" if task else "no task experts"
+        out.print(f"   {experts}   {answer['seconds']:.1f} s")
+
+
+def scan_report(found: dict[str, Any]) -> None:
+    out.print(f"FINDINGS   {found['text']}", markup=False)
+    out.print(f"SOURCE     the model {found['model']}", markup=False)
+    out.print(f"LIMITS     {found['limits']}")
+
+
 def _evidence(evidence: dict[str, Any]) -> None:
     out.print(f"   measured in the {evidence['source']}, protocol {evidence['protocol']}:")
     for key, label in evidence["labels"].items():

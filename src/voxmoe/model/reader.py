@@ -197,6 +197,12 @@ class VolumeReader(PreTrainedModel):
     ) -> Float[Tensor, "B O"]:
         return mean_embedding(self._embed(prompt_ids), prompt_mask.bool())
 
+    def route(self, prompt_ids: Int[Tensor, "B Q"], prompt_mask: Int[Tensor, "B Q"]) -> Routing | None:
+        """Which task experts the router chooses by the prompts; None for a reader without experts."""
+        if self.settings.experts is None:
+            return None
+        return self.adaptation.route(self._prompt_embedding(prompt_ids, prompt_mask), None)
+
     def view(
         self,
         prompt_ids: Int[Tensor, "B Q"],

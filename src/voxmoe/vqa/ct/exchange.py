@@ -62,7 +62,7 @@ class Exchange:
     @property
     def prompt(self) -> str:
         """What a model is asked."""
-        return self.question + (f" Choices: {lettered(self.choices)}" if self.choices else "")
+        return prompt_of(self.question, self.choices)
 
     @property
     def target(self) -> str:
@@ -73,6 +73,11 @@ class Exchange:
 def lettered(choices: Sequence[str]) -> str:
     """ "A. .. B. .. ", in one line."""
     return " ".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+
+
+def prompt_of(question: str, choices: Sequence[str] = ()) -> str:
+    """What a model is asked: a closed question has its choices behind it."""
+    return question + (f" Choices: {lettered(choices)}" if choices else "")
 
 
 def to_row(exchange: Exchange) -> dict[str, Any]:
