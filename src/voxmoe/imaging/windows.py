@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32, Shaped, UInt8
 from pydantic import AfterValidator, BeforeValidator, PositiveFloat, PositiveInt
 
 from voxmoe.errors import ImageError
@@ -16,6 +16,9 @@ from voxmoe.imaging.grid import resample
 from voxmoe.imaging.hounsfield import AIR
 from voxmoe.imaging.volume import Volume
 from voxmoe.settings import Settings
+
+Drawable = Volume
+"""What slices are drawn of: a CT in HU, or a `GreyVolume`."""
 
 
 class Window(Settings):
@@ -104,7 +107,7 @@ def _squared(
     return plane
 
 
-def windowed(volume: Volume, settings: PictureSettings) -> Float32[np.ndarray, "D C H W"]:
+def windowed(volume: Drawable, settings: PictureSettings) -> Float32[np.ndarray, "D C H W"]:
     """The slices of a CT in HU through each window, 0 to 1, of a true aspect and one size.
 
     HU are resampled (by area where pixels get larger), then windowed. With no window, the grey values of a
@@ -124,6 +127,11 @@ def windowed(volume: Volume, settings: PictureSettings) -> Float32[np.ndarray, "
         picture = resample(plane, (1, size, size))[0, ::-1, ::-1]
         pictures[index] = picture if grey else [window(picture) for window in settings.windows]
     return pictures
+
+
+def to_pictures(volume: Drawable, settings: PictureSettings) -> UInt8[np.ndarray, "D C H W"]:
+    """What `windowed` draws, in 256 steps, as 2D models are used to; raises what it raises."""
+    return np.rint(windowed(volume, settings) * 255).astype(np.uint8)
 
 
 def label_shares(

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from voxmoe.errors import QuestionError
-from voxmoe.imaging.volume import Volume
-from voxmoe.imaging.windows import PictureSettings, windowed
+from voxmoe.imaging.windows import Drawable, PictureSettings, to_pictures
 from voxmoe.model.padding import padded
 from voxmoe.model.reader import ReaderConfig, VolumeReader
 
@@ -50,7 +48,7 @@ class ReaderProcessor(ProcessorMixin):
     def __call__(
         self,
         questions: Sequence[str],
-        volumes: Sequence[Volume] | None = None,
+        volumes: Sequence[Drawable] | None = None,
         answers: Sequence[str] | None = None,
     ) -> BatchFeature:
         """Prompts padded on the left, answers on the right, each closed by EOS; volumes as slices.
@@ -95,18 +93,13 @@ class ReaderProcessor(ProcessorMixin):
             data["answer_ids"], data["answer_mask"] = padded(answers, self.tokenizer.eos_token_id, left=False)
         return data
 
-    def see(self, volume: Volume) -> UInt8[Tensor, "D C H W"]:
+    def see(self, volume: Drawable) -> UInt8[Tensor, "D C H W"]:
         """The slices of a volume from inferior to superior, as pictures of 8 bits."""
-        return to_pictures(volume, PictureSettings.model_validate(self.pictures))
+        return torch.from_numpy(to_pictures(volume, PictureSettings.model_validate(self.pictures)))
 
     def decode_answers(self, ids: Int[Tensor, "B L"]) -> list[str]:
         texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
-
-
-def to_pictures(volume: Volume, settings: PictureSettings) -> UInt8[Tensor, "D C H W"]:
-    """What `windowed` draws, in 256 steps, as 2D models are used to."""
-    return torch.from_numpy(np.rint(windowed(volume, settings) * 255).astype(np.uint8))
 
 
 def chat_form(tokenizer: Any, image_token: int | None) -> tuple[str, str, str]:

@@ -17,8 +17,7 @@ from torch import Tensor
 from voxmoe.imaging.ct import read_ct
 from voxmoe.imaging.hounsfield import Rescale
 from voxmoe.imaging.volume import read_mask
-from voxmoe.imaging.windows import PictureSettings, label_shares, windowed
-from voxmoe.model.reading import to_pictures
+from voxmoe.imaging.windows import PictureSettings, label_shares, to_pictures
 from voxmoe.training.cache import PICTURES, code_digest, key_of, place
 from voxmoe.training.digests import FileStates, volume_digest
 from voxmoe.training.studies import ahead
@@ -45,7 +44,7 @@ class PictureCache:
         self.settings = settings
         self.labels = tuple(labels)
         self.cells = cells
-        code = code_digest([windowed.__module__, read_ct.__module__, to_pictures.__module__, __name__])
+        code = code_digest([to_pictures.__module__, read_ct.__module__, __name__])
         asked = settings.model_dump(mode="json")
         self._decided = key_of(settings=asked, labels=self.labels, cells=cells, code=code)
 
@@ -67,7 +66,7 @@ class PictureCache:
         mask = read_mask(files["mask"]) if "mask" in files else None
         digests = {_ROLE: volume_digest(volume)} | ({"mask": volume_digest(mask)} if mask is not None else {})
         path = self._path(digests, scan.rescale)
-        tensors = {_PIXELS: to_pictures(volume, self.settings)}
+        tensors = {_PIXELS: torch.from_numpy(to_pictures(volume, self.settings))}
         if mask is not None:
             tensors[_SHARES] = torch.from_numpy(label_shares(mask, self.labels, self.settings, self.cells)).half()
         write_tensors(path, tensors, {"image": scan.image.name})
