@@ -11,7 +11,7 @@ from voxmoe.model.connector import make_connector
 from voxmoe.model.features import VisionFeatures
 from voxmoe.training.any_recipe import load_any
 from voxmoe.training.reader_run import train_reader
-from voxmoe.training.recipe import EyeRecipe, Recipe, load, load_recipe
+from voxmoe.training.recipe import EyeRecipe, load, load_recipe
 from voxmoe.training.run import train
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
