@@ -1,7 +1,7 @@
-"""The order in which volumes are asked about, and the batches."""
+"""Which exchanges a volume reader learns from, in which order, and what a batch of them holds."""
 
 from collections import Counter
-from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -9,87 +9,161 @@ import torch
 from transformers import AutoTokenizer
 
 from voxmoe.model.reading import ReaderProcessor
-from voxmoe.training.exchanges import ReaderCollator, VolumeCourse, shown
+from voxmoe.training.exchanges import TASKS, ReaderCollator, VolumeCourse, shown
 from voxmoe.training.pictures import KeptPictures
 from voxmoe.training.samples import Draw
 from voxmoe.training.tensors import write_tensors
 from voxmoe.vocabulary import CTTask
 from voxmoe.vqa.ct.exchange import Exchange
 
-BLANK = Exchange("", "phantom", "", "", CTTask.OPEN, "size", "how large?", "two")
+FIRST, SECOND = TASKS[:2]
+DEPTHS = {"a.nii": 3, "b.nii": 5}
 
 
-def some(volumes: int = 5, **numbers: int) -> list[Exchange]:
-    """Of each volume so many exchanges of each task."""
-    found = []
-    for volume in range(volumes):
-        for task in CTTask:
-            choices = ("two", "three") if task is CTTask.CLOSED else ()
-            for number in range(numbers.get(task, 0) + volume % 2):
-                own = replace(BLANK, id=f"{volume}/{task}/{number}", image=f"{volume}.nii.gz", patient=str(volume))
-                found.append(replace(own, task=task, choices=choices, question=f"how {task} {number}?"))
-    return found
+def about(image: str, number: int, task: CTTask, slice: int | None = None) -> Exchange:
+    choices = ("yes", "no") if task is CTTask.CLOSED else ()
+    return Exchange(f"{image}-{task}-{number}-{slice}", "own", image, image, task, "k", "is it?", "yes", choices, slice)
 
 
-def course_of(exchanges: list[Exchange], steps: int = 50, **changes: object) -> VolumeCourse:
-    settings = {"shares": None, "together": 4, "step_size": 8, "steps": steps, "seed": 1} | changes
-    return VolumeCourse(exchanges, **settings)  # type: ignore[arg-type]
+def asked(sizes: dict[str, tuple[int, ...]]) -> list[Exchange]:
+    """Of each image so many exchanges of each task."""
+    return [
+        about(image, number, task)
+        for image, counts in sizes.items()
+        for task, count in zip(TASKS, counts, strict=False)
+        for number in range(count)
+    ]
 
 
-def test_groups_are_about_one_volume_and_epochs_about_all() -> None:
-    exchanges = some(report=1, closed=6, open=3)
-    course = course_of(exchanges)
-    sizes = Counter(exchange.image for exchange in exchanges)
-    assert course.samples == sum(-(-size // 4) * 4 for size in sizes.values())
-    rows = [course[place].row for place in range(course.samples)]
-    images = [exchanges[row].image for row in rows]
-    assert all(len(set(images[start : start + 4])) == 1 for start in range(0, len(images), 4))
-    assert Counter(images) == {image: -(-size // 4) * 4 for image, size in sizes.items()}
-    assert set(rows) == set(range(len(exchanges)))  # without shares, an epoch asks everything
+UNEVEN = asked({"a.nii": (9, 2), "b.nii": (3, 4), "c.nii": (1,)})
 
 
-def test_shares_decide_how_often_a_task_is_asked() -> None:
-    exchanges = some(volumes=40, report=1, closed=12, open=3)
-    course = course_of(exchanges, shares={CTTask.REPORT: 1.0, CTTask.CLOSED: 1.0})
-    asked = Counter(exchanges[course[place].row].task for place in range(course.samples))
-    assert asked[CTTask.OPEN] == 0
-    assert asked[CTTask.REPORT] / asked.total() == pytest.approx(0.5, abs=0.02)
-    only = [exchange for exchange in exchanges if exchange.task is CTTask.OPEN]
-    assert course_of(only, shares={CTTask.REPORT: 1.0})[0].row >= 0  # a volume without such tasks is asked what it has
+def course(exchanges: list[Exchange] = UNEVEN, together: int = 4, seed: int = 0, **changes: object) -> VolumeCourse:
+    shares = changes.get("shares")
+    assert shares is None or isinstance(shares, dict)
+    return VolumeCourse(exchanges, shares, together, step_size=4, steps=100, seed=seed)
 
 
-def test_the_order_depends_on_seed_and_place_alone() -> None:
-    exchanges = some(report=1, closed=6, open=3)
-    one, again, other = course_of(exchanges), course_of(exchanges), course_of(exchanges, seed=2)
-    places = [200, 3, 77, 140]
-    assert [one[place] for place in places] == [again[place] for place in reversed(places)][::-1]
-    assert [one[place].row for place in range(40)] != [other[place].row for place in range(40)]
-    assert [one[place].row for place in range(40)] != [one[place + one.samples].row for place in range(40)]
-    assert len(one) == 400
+def epoch_of(found: VolumeCourse, epoch: int) -> list[Draw]:
+    return [found[place] for place in range(epoch * found.samples, (epoch + 1) * found.samples)]
 
 
-def test_a_batch_holds_each_volume_once(tiny_language: Path, tmp_path: Path) -> None:
-    depths = {"0.nii.gz": 3, "1.nii.gz": 2}
-    pixels = {name: torch.randint(0, 256, (depth, 1, 4, 4), dtype=torch.uint8) for name, depth in depths.items()}
-    for name, tensor in pixels.items():
-        write_tensors(tmp_path / name, {"pixels": tensor, "shares": torch.rand(len(tensor), 2, 2, 2).half()})
-    pictures = KeptPictures({name: tmp_path / name for name in depths})
-    exchanges = some(volumes=2, closed=1, open=1)
-    exchanges[1] = replace(exchanges[1], slice=2)
-    collate = ReaderCollator(
-        ReaderProcessor(AutoTokenizer.from_pretrained(tiny_language)), exchanges, pictures, dense=True
-    )
-    rows = [len(exchanges) - 1, 0, 1, len(exchanges) - 1]
-    batch = collate([Draw(7, row, 0) for row in rows])
+@pytest.mark.parametrize("together", [1, 2, 4, 5])
+@pytest.mark.parametrize("shares", [None, {FIRST: 1.0, SECOND: 3.0}])
+def test_an_epoch_asks_about_each_volume_as_often_as_it_has_exchanges(
+    together: int, shares: dict[CTTask, float] | None
+) -> None:
+    own = Counter(map(shown, UNEVEN))
+    found = course(together=together, shares=shares)
+    for epoch in range(2):
+        times = Counter(shown(UNEVEN[draw.row]) for draw in epoch_of(found, epoch))
+        assert times == {what: -(-count // together) * together for what, count in own.items()}
+
+
+@pytest.mark.parametrize("together", [2, 4])
+def test_groups_are_about_one_volume(together: int) -> None:
+    found = course(together=together)
+    draws = epoch_of(found, 1)
+    for start in range(0, len(draws), together):
+        assert len({shown(UNEVEN[draw.row]) for draw in draws[start : start + together]}) == 1
+
+
+def test_slices_of_a_volume_are_asked_about_apart() -> None:
+    exchanges = [about("a.nii", number, FIRST, slice) for slice in (0, 1, None) for number in range(3)]
+    draws = epoch_of(course(exchanges, together=3), 0)
+    groups = [{exchanges[draw.row].slice for draw in draws[start : start + 3]} for start in range(0, 9, 3)]
+    assert sorted(map(str, groups)) == ["{0}", "{1}", "{None}"]
+
+
+def test_tasks_come_in_their_shares_whatever_their_numbers() -> None:
+    """Where the share is a whole number exactly; else to the next whole number, and right on average."""
+    exchanges = asked({"a.nii": (14, 2)})
+    tasks = [exchanges[draw.row].task for draw in epoch_of(course(exchanges, shares={FIRST: 1.0, SECOND: 3.0}), 0)]
+    assert Counter(tasks) == {FIRST: 4, SECOND: 12}
+    found = course(asked({"a.nii": (5, 3)}), shares={FIRST: 1.0, SECOND: 2.0})
+    seconds = [sum(draw.row >= 5 for draw in epoch_of(found, epoch)) for epoch in range(200)]
+    assert set(seconds) == {5, 6}  # of 8 x 2/3
+    assert sum(seconds) / 200 == pytest.approx(16 / 3, abs=0.12)
+
+
+def test_of_a_volume_without_the_tasks_asked_for_all_is_asked() -> None:
+    exchanges = asked({"a.nii": (4, 4), "b.nii": (4,)})
+    draws = epoch_of(course(exchanges, shares={SECOND: 1.0}), 0)
+    assert {exchanges[draw.row].task for draw in draws if exchanges[draw.row].image == "a.nii"} == {SECOND}
+    assert {draw.row for draw in draws if exchanges[draw.row].image == "b.nii"} == {8, 9, 10, 11}
+
+
+def test_without_shares_an_epoch_of_full_groups_visits_every_exchange_once() -> None:
+    exchanges = asked({"a.nii": (5, 3), "b.nii": (4,)})
+    assert sorted(draw.row for draw in epoch_of(course(exchanges), 3)) == list(range(12))
+
+
+def test_all_exchanges_are_visited_over_epochs() -> None:
+    found = course(shares={FIRST: 1.0, SECOND: 4.0})
+    assert {draw.row for epoch in range(25) for draw in epoch_of(found, epoch)} == set(range(len(UNEVEN)))
+
+
+def test_the_order_is_decided_by_the_seed_alone_wherever_a_run_goes_on() -> None:
+    whole = [course()[place] for place in range(3 * course().samples)]
+    again = course()
+    assert [again[place] for place in reversed(range(len(whole)))] == whole[::-1]
+    assert [draw.place for draw in whole] == list(range(len(whole)))
+    other = course(seed=1)
+    assert [other[place].row for place in range(len(whole))] != [draw.row for draw in whole]
+    assert [draw.row for draw in epoch_of(again, 0)] != [draw.row for draw in epoch_of(again, 1)]
+    assert len(again) == 400
+
+
+# ------------------------------------------------------------------------------------------------------------- batches
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> KeptPictures:
+    folder = tmp_path_factory.mktemp("kept")
+    for name, depth in DEPTHS.items():
+        generator = torch.Generator().manual_seed(depth)
+        pixels = torch.randint(1, 256, (depth, 1, 4, 4), dtype=torch.uint8, generator=generator)
+        shares = torch.rand(depth, 3, 2, 2, generator=generator).half()
+        write_tensors(folder / name, {"pixels": pixels, "shares": shares})
+    return KeptPictures({name: folder / name for name in DEPTHS})
+
+
+@pytest.fixture(scope="module")
+def processor(tiny_language: Path) -> ReaderProcessor:
+    return ReaderProcessor(AutoTokenizer.from_pretrained(tiny_language), before="<s>", after="</s>")
+
+
+MIXED = [about("b.nii", 0, FIRST), about("a.nii", 0, SECOND), about("b.nii", 1, SECOND), about("b.nii", 0, FIRST, 2)]
+
+
+def test_a_batch_looks_at_each_volume_once(processor: ReaderProcessor, kept: KeptPictures) -> None:
+    batch = ReaderCollator(processor, MIXED, kept, dense=True)([Draw(place, place - 7, 0) for place in range(7, 11)])
     assert batch["place"] == 7
-    assert batch["volume"].tolist() == [0, 1, 2, 0]
-    assert batch["present"].sum(dim=1).tolist() == [2, 3, 1]
-    assert torch.equal(batch["pixels"][0, :2], pixels["1.nii.gz"])
-    assert torch.equal(batch["pixels"][2, 0], pixels["0.nii.gz"][2])
-    assert batch["shares"].shape == (6, 2, 4)
-    assert batch["task"].tolist() == [list(CTTask).index(exchanges[row].task) for row in rows]
-    assert shown(exchanges[1]) == ("0.nii.gz", 2)
-    told = collate.processor.decode_answers(batch["answer_ids"])
-    assert told == [exchanges[row].target for row in rows]
-    assert "pixels" not in collate.batch(exchanges, volumes=False)
-    assert "answer_ids" not in collate.batch(exchanges, answers=False)
+    assert batch["volume"].tolist() == [0, 1, 0, 2]
+    assert batch["present"].sum(dim=1).tolist() == [5, 3, 1]
+    assert [TASKS[task] for task in batch["task"]] == [exchange.task for exchange in MIXED]
+    expected = [kept.pixels("b.nii"), kept.pixels("a.nii"), kept.pixels("b.nii", 2)]
+    for pixels, present, pictures in zip(batch["pixels"], batch["present"], expected, strict=True):
+        assert torch.equal(pixels[present], pictures)
+        assert not pixels[~present].any()
+    assert torch.equal(expected[2][0], expected[0][2])
+    shares = [kept.shares("b.nii"), kept.shares("a.nii"), kept.shares("b.nii", 2)]
+    assert torch.equal(batch["shares"], torch.cat(shares))
+    assert batch["shares"].shape == (batch["present"].sum(), 3, 4)
+
+
+def test_what_a_batch_is_not_asked_for_it_lacks(processor: ReaderProcessor, kept: KeptPictures) -> None:
+    seeing = ReaderCollator(processor, MIXED, kept)
+    volumes = {"pixels", "present", "volume"}
+    assert seeing.batch(MIXED).keys() - seeing.batch(MIXED, volumes=False).keys() == volumes
+    assert seeing.batch(MIXED).keys() - seeing.batch(MIXED, answers=False).keys() == {"answer_ids", "answer_mask"}
+    assert seeing.batch(MIXED).keys() - ReaderCollator(processor, MIXED, None).batch(MIXED).keys() == volumes
+
+
+def test_prompts_and_answers_are_those_of_each_exchange(processor: ReaderProcessor) -> None:
+    batch = ReaderCollator(processor, MIXED, None).batch(MIXED)
+    for row, exchange in enumerate(MIXED):
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist()
+        answer = batch["answer_ids"][row][batch["answer_mask"][row].bool()].tolist()
+        assert (prompt, answer) == (processor.prompt(exchange.prompt), processor.answer(exchange.target))
+    assert list(chain(batch["prompt_mask"][:, -1], batch["answer_mask"][:, 0])) == [1] * 8

@@ -13,7 +13,7 @@ from voxmoe.errors import DatasetError, RecipeError
 from voxmoe.imaging.ct import read_ct
 from voxmoe.imaging.torso import write_torsos
 from voxmoe.imaging.volume import read_mask
-from voxmoe.imaging.windows import PictureSettings, in_8_bits, label_shares
+from voxmoe.imaging.windows import PictureSettings, label_shares, to_pictures
 from voxmoe.model.reader import VolumeReader
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.training.any_recipe import load_any
@@ -190,7 +190,7 @@ def test_pictures_are_drawn_once(world: Path, tmp_path: Path) -> None:
     settings = PictureSettings(size=16, depth=4)
     cache = PictureCache(settings, LABELS, 4)
     kept = cache.of_all({"it": Scan(image, mask=mask)}, lambda stage, done, total: None)
-    assert torch.equal(kept.pixels("it"), torch.from_numpy(in_8_bits(read_ct(image), settings)))
+    assert torch.equal(kept.pixels("it"), torch.from_numpy(to_pictures(read_ct(image), settings)))
     assert torch.equal(kept.pixels("it", 2), kept.pixels("it")[2:3])
     shares = torch.from_numpy(label_shares(read_mask(mask), LABELS, settings, 4)).flatten(2)
     torch.testing.assert_close(kept.shares("it"), shares, atol=1e-3, rtol=0)

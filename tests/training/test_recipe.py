@@ -10,7 +10,9 @@ from voxmoe.errors import RecipeError
 from voxmoe.model.connector import make_connector
 from voxmoe.model.features import VisionFeatures
 from voxmoe.training.any_recipe import load_any
+from voxmoe.training.reader_run import train_reader
 from voxmoe.training.recipe import EyeRecipe, load, load_recipe
+from voxmoe.training.run import train
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 DEMO = Path(__file__).parents[2] / "recipes" / "demo.yaml"
@@ -20,6 +22,13 @@ DEMO = Path(__file__).parents[2] / "recipes" / "demo.yaml"
 def test_shipped_recipes_are_valid(path: Path) -> None:
     recipe = load(EyeRecipe, path) if path.stem == "eye" else load_any(path)[0]
     assert recipe.name == path.stem
+
+
+def test_a_recipe_is_run_by_its_system() -> None:
+    assert load_any(DEMO)[1] is train
+    assert load_any(DEMO.with_name("ct-shared.yaml"))[1] is train_reader
+    with pytest.raises(RecipeError, match="system is 'gpt'; there are mpllm and tgh-moe"):
+        load_any(DEMO, ["system=gpt"])
 
 
 def test_a_decoder_comes_with_its_encoder() -> None:

@@ -14,8 +14,11 @@ from voxmoe.errors import ImageError
 from voxmoe.imaging.ct import GreyVolume
 from voxmoe.imaging.grid import resample
 from voxmoe.imaging.hounsfield import AIR
-from voxmoe.imaging.volume import Volume as Volume
+from voxmoe.imaging.volume import Volume
 from voxmoe.settings import Settings
+
+Drawable = Volume
+"""What slices are drawn of: a CT in HU, or a `GreyVolume`."""
 
 
 class Window(Settings):
@@ -104,7 +107,7 @@ def _squared(
     return plane
 
 
-def windowed(volume: Volume, settings: PictureSettings) -> Float32[np.ndarray, "D C H W"]:
+def windowed(volume: Drawable, settings: PictureSettings) -> Float32[np.ndarray, "D C H W"]:
     """The slices of a CT in HU through each window, 0 to 1, of a true aspect and one size.
 
     HU are resampled (by area where pixels get larger), then windowed. With no window, the grey values of a
@@ -126,10 +129,9 @@ def windowed(volume: Volume, settings: PictureSettings) -> Float32[np.ndarray, "
     return pictures
 
 
-def in_8_bits(volume: Volume, settings: PictureSettings) -> UInt8[np.ndarray, "D C H W"]:
-    """What `windowed` draws, in 256 steps, as 2D models are used to."""
-    steps: np.ndarray = np.rint(windowed(volume, settings) * 255).astype(np.uint8)
-    return steps
+def to_pictures(volume: Drawable, settings: PictureSettings) -> UInt8[np.ndarray, "D C H W"]:
+    """What `windowed` draws, in 256 steps, as 2D models are used to; raises what it raises."""
+    return np.rint(windowed(volume, settings) * 255).astype(np.uint8)
 
 
 def label_shares(

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from voxmoe.errors import QuestionError
-from voxmoe.imaging.windows import PictureSettings, Volume, in_8_bits
+from voxmoe.imaging.windows import Drawable, PictureSettings, to_pictures
 from voxmoe.model.padding import padded
 from voxmoe.model.reader import ReaderConfig, VolumeReader
 
@@ -48,7 +48,7 @@ class ReaderProcessor(ProcessorMixin):
     def __call__(
         self,
         questions: Sequence[str],
-        volumes: Sequence[Volume] | None = None,
+        volumes: Sequence[Drawable] | None = None,
         answers: Sequence[str] | None = None,
     ) -> BatchFeature:
         """Prompts padded on the left, answers on the right, each closed by EOS; volumes as slices.
@@ -93,9 +93,9 @@ class ReaderProcessor(ProcessorMixin):
             data["answer_ids"], data["answer_mask"] = padded(answers, self.tokenizer.eos_token_id, left=False)
         return data
 
-    def see(self, volume: Volume) -> UInt8[Tensor, "D C H W"]:
+    def see(self, volume: Drawable) -> UInt8[Tensor, "D C H W"]:
         """The slices of a volume from inferior to superior, as pictures of 8 bits."""
-        return torch.from_numpy(in_8_bits(volume, PictureSettings.model_validate(self.pictures)))
+        return torch.from_numpy(to_pictures(volume, PictureSettings.model_validate(self.pictures)))
 
     def decode_answers(self, ids: Int[Tensor, "B L"]) -> list[str]:
         texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)

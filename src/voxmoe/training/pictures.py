@@ -1,7 +1,7 @@
 """The slices of CT volumes as a reader takes them: drawn once, kept on disk, read batch by batch.
 
-The key of an entry is what decides it: the voxels, slope and intercept that were still to be applied, the settings of
-the pictures, and the code that draws them.
+The key of an entry is what decides it: the voxels and their size, slope and intercept that were still to be applied,
+the settings of the pictures, and the code that draws them.
 
 Shapes: D slice, C channel, H W pixels, L label, N patch.
 """
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from voxmoe.imaging.ct import read_ct
 from voxmoe.imaging.hounsfield import Rescale
-from voxmoe.imaging.volume import read_mask
-from voxmoe.imaging.windows import PictureSettings, in_8_bits, label_shares
+from voxmoe.imaging.study import check_same_grid
+from voxmoe.imaging.volume import Volume, read_mask
+from voxmoe.imaging.windows import PictureSettings, label_shares, to_pictures
 from voxmoe.training.cache import PICTURES, code_digest, key_of, place
 from voxmoe.training.digests import FileStates, volume_digest
 from voxmoe.training.studies import ahead
@@ -26,6 +27,11 @@ from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 Report = Callable[[str, int, int], None]
 _ROLE = "ct"
 _PIXELS, _SHARES = "pixels", "shares"
+
+
+def _digest(volume: Volume) -> str:
+    """Of the voxels and their size, on which the aspect of pictures depends."""
+    return key_of(voxels=volume_digest(volume), spacing=[round(mm, 6) for mm in volume.spacing])
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class PictureCache:
         self.settings = settings
         self.labels = tuple(labels)
         self.cells = cells
-        code = code_digest([in_8_bits.__module__, read_ct.__module__, __name__])
+        code = code_digest([to_pictures.__module__, read_ct.__module__, __name__])
         asked = settings.model_dump(mode="json")
         self._decided = key_of(settings=asked, labels=self.labels, cells=cells, code=code)
 
@@ -56,7 +62,8 @@ class PictureCache:
         return {_ROLE: scan.image} | ({"mask": scan.mask} if self.labels and scan.mask is not None else {})
 
     def of(self, scan: Scan) -> Path:
-        """The file of a scan's pictures, drawn unless it is there; raises `ImageError` for what is no CT."""
+        """The file of a scan's pictures, drawn unless it is there; raises `ImageError` for what is no CT and
+        `StudyError` for a mask that lies on another grid."""
         files = self._files(scan)
         states = FileStates(files)
         digests = states.remembered() if scan.image.is_file() else None
@@ -64,9 +71,11 @@ class PictureCache:
             return path
         volume = read_ct(scan.image, scan.rescale)
         mask = read_mask(files["mask"]) if "mask" in files else None
-        digests = {_ROLE: volume_digest(volume)} | ({"mask": volume_digest(mask)} if mask is not None else {})
+        if mask is not None:
+            check_same_grid(volume, mask)
+        digests = {_ROLE: _digest(volume)} | ({"mask": volume_digest(mask)} if mask is not None else {})
         path = self._path(digests, scan.rescale)
-        tensors = {_PIXELS: torch.from_numpy(in_8_bits(volume, self.settings))}
+        tensors = {_PIXELS: torch.from_numpy(to_pictures(volume, self.settings))}
         if mask is not None:
             tensors[_SHARES] = torch.from_numpy(label_shares(mask, self.labels, self.settings, self.cells)).half()
         write_tensors(path, tensors, {"image": scan.image.name})
