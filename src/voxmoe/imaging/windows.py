@@ -131,7 +131,8 @@ def windowed(volume: Drawable, settings: PictureSettings) -> Float32[np.ndarray,
 
 def to_pictures(volume: Drawable, settings: PictureSettings) -> UInt8[np.ndarray, "D C H W"]:
     """What `windowed` draws, in 256 steps, as 2D models are used to; raises what it raises."""
-    return np.rint(windowed(volume, settings) * 255).astype(np.uint8)
+    steps: np.ndarray = np.rint(windowed(volume, settings) * 255).astype(np.uint8)
+    return steps
 
 
 def label_shares(
