@@ -41,6 +41,8 @@ _ROOMS = (
     "model.perceiver",
     "model.products",
     "model.pyramid",
+    "model.reader",
+    "model.reading",
     "model.routing",
     "model.slices",
     "model.task_experts",

@@ -414,7 +414,7 @@ def _width(tower: Any) -> int:
     return width
 
 
-def _dense_loss(logits: Float[Tensor, "S N L1"], shares: Float[Tensor, "S L N"]) -> Float[Tensor, ""]:
+def _dense_loss(logits: Float[Tensor, "S N L1"], shares: Float[Tensor, "S L P"]) -> Float[Tensor, ""]:
     """Cross-entropy of what a patch is told to show with how much of it each label covers; the first is none."""
     if shares.shape[2] != logits.shape[1]:
         raise WeightsError(f"labels cover {shares.shape[2]} patches, and the tower sees {logits.shape[1]} of a slice")
