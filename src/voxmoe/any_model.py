@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxmoe.errors import WeightsError
+from voxmoe.vocabulary import MPLLM, TGH_MOE
 
 if TYPE_CHECKING:
     from voxmoe.answering import Answerer
     from voxmoe.scan_answering import ScanAnswerer
-
-MPLLM, TGH_MOE = "mpllm", "tgh-moe"
 
 
 def system_of(folder: Path) -> str:

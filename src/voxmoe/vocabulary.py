@@ -27,6 +27,10 @@ class Task(StrEnum):
     SPREAD = "spread"
 
 
+MPLLM, TGH_MOE = "mpllm", "tgh-moe"
+"""The two systems, as recipes and the configurations of models name them."""
+
+
 class CTTask(StrEnum):
     """What a model is asked for about a CT: the groups between which TGH-MoE's task router chooses."""
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from voxmoe.errors import RecipeError
 from voxmoe.evaluation.reading import READER
@@ -94,3 +95,10 @@ def test_the_main_table_is_made_once(workshop: CTWorkshop, monkeypatch: pytest.M
 def test_another_scale_is_refused() -> None:
     with pytest.raises(RecipeError, match="have no scale 'paper'; there are pocket"):
         load_ct_scale("paper")
+
+
+@pytest.mark.parametrize("stage", ["slices", "shared", "experts"])
+def test_the_pocket_scale_holds_the_shipped_recipes(stage: str) -> None:
+    """All but for where things lie."""
+    shipped = yaml.safe_load((Path(__file__).parents[2] / "recipes" / f"ct-{stage}.yaml").read_text())
+    assert load_ct_scale("pocket").recipes[stage] == shipped

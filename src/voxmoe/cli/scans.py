@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxmoe.any_model import TGH_MOE, system_of
+from voxmoe.any_model import system_of
 from voxmoe.cli import show
 from voxmoe.errors import ImageError, QuestionError, StudyError
+from voxmoe.vocabulary import TGH_MOE
 
 if TYPE_CHECKING:
     from voxmoe.imaging.volume import Volume

@@ -37,7 +37,7 @@ from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
 from voxmoe.model.vision import VisionSettings
 from voxmoe.model.weights import check_fit
 from voxmoe.settings import Settings, problems
-from voxmoe.vocabulary import Modality
+from voxmoe.vocabulary import MPLLM, Modality
 
 _STUDY = ("images", "tokens", "cls", "low", "chart", "present")
 """The arguments that a study is given as."""
@@ -76,7 +76,7 @@ class ModelSettings(Settings):
 class MpLLMConfig(PreTrainedConfig):
     """The settings as transformers keeps them: one dictionary a part."""
 
-    model_type = "mpllm"
+    model_type = MPLLM
 
     def __init__(self, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         try:
@@ -426,5 +426,5 @@ def weights_file(place: str | os.PathLike[str]) -> str:
         raise WeightsError(f"{place}: no model here, and none of that name on the hub ({error})") from None
 
 
-AutoConfig.register("mpllm", MpLLMConfig)
+AutoConfig.register(MPLLM, MpLLMConfig)
 AutoModel.register(MpLLMConfig, MpLLM)

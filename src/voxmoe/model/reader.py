@@ -39,6 +39,7 @@ from voxmoe.model.task_experts import TaskExpertSettings
 from voxmoe.model.towers import part
 from voxmoe.model.weights import check_fit
 from voxmoe.settings import Settings, problems
+from voxmoe.vocabulary import TGH_MOE
 
 Stage = Literal["slices", "shared", "experts", "together", "whole"]
 
@@ -63,7 +64,7 @@ class ReaderSettings(Settings):
 class ReaderConfig(PreTrainedConfig):
     """The settings as transformers keeps them."""
 
-    model_type = "tgh-moe"
+    model_type = TGH_MOE
 
     def __init__(self, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         # transformers makes configurations without arguments, to compare with
@@ -126,7 +127,7 @@ class VolumeReader(PreTrainedModel):
         if settings.lora is not None:
             add_lora(self.language_model, settings.lora)
         if settings.labels:
-            self.dense = torch.nn.Linear(_width(self.adaptation.tower.config), settings.labels + 1)
+            self.dense = torch.nn.Linear(self.adaptation.tower.config.hidden_size, settings.labels + 1)
         self.post_init()
 
     def init_weights(self) -> None:
@@ -409,11 +410,6 @@ def _make_causal(language_model: Any) -> None:
             layer.self_attn.is_causal = True
 
 
-def _width(tower: Any) -> int:
-    width: int = tower.hidden_size
-    return width
-
-
 def _dense_loss(logits: Float[Tensor, "S N L1"], shares: Float[Tensor, "S L P"]) -> Float[Tensor, ""]:
     """Cross-entropy of what a patch is told to show with how much of it each label covers; the first is none."""
     if shares.shape[2] != logits.shape[1]:
@@ -432,5 +428,5 @@ def _check_size(tower: Any, pictures: PictureSettings) -> None:
         )
 
 
-AutoConfig.register("tgh-moe", ReaderConfig)
+AutoConfig.register(TGH_MOE, ReaderConfig)
 AutoModel.register(ReaderConfig, VolumeReader)

@@ -146,7 +146,7 @@ def ct_plan(workshop: CTWorkshop, name: str) -> list[Record]:
             "dataset": SLICES if run.recipe == SLICES else "volumes",
             "model": run.name,
             "changes": list(run.changes),
-            "there": (workshop.recipe(run).out / "manifest.json").is_file(),
+            "there": is_finished(workshop.recipe(run)),
         }
         for run in runs_of(name)
     ]

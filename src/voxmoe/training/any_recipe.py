@@ -9,9 +9,9 @@ from voxmoe.training.reader_recipe import ReaderRecipe
 from voxmoe.training.reader_run import train_reader
 from voxmoe.training.recipe import Recipe, RunRecipe, load, read_tree
 from voxmoe.training.run import train
+from voxmoe.vocabulary import MPLLM, TGH_MOE
 
 Report = Callable[[str, int, int], None]
-MPLLM, TGH_MOE = "mpllm", "tgh-moe"
 
 
 def load_any(path: Path | str, assignments: Sequence[str] = ()) -> tuple[RunRecipe, Callable[[Any, Report], object]]:
