@@ -42,7 +42,6 @@ _ROOMS = (
     "model.products",
     "model.pyramid",
     "model.reader",
-    "model.reading",
     "model.routing",
     "model.slices",
     "model.task_experts",

@@ -137,7 +137,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert all(torch.equal(again[name], tensor) for name, tensor in trained["experts"].items())
 
 
-def test_groups_of_a_step_may_be_passed_one_by_one(recipes: dict[str, ReaderRecipe], tmp_path: Path) -> None:
+def test_groups_of_a_step_may_be_passed_one_by_one(
+    trained: dict[str, dict[str, torch.Tensor]], recipes: dict[str, ReaderRecipe], tmp_path: Path
+) -> None:
     losses = []
     for name, batch, passes in (("one", 8, 1), ("two", 4, 2)):
         fit = recipes["shared"].fit.model_copy(update={"batch_size": batch, "accumulation": passes, "max_steps": 2})
