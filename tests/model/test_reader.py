@@ -279,7 +279,7 @@ def test_a_reader_starts_from_another_s_weights(folders: dict[str, Path], tmp_pa
     second = reader_of(folders["smolvlm"], labels=2)
     assert second.start_from(tmp_path) == []
     assert bool((second.dense.weight == 3.0).all())
-    with pytest.raises(WeightsError, match="not a start for this reader"):
+    with pytest.raises(WeightsError, match="not a start for this model"):
         reader_of(folders["smolvlm"]).start_from(tmp_path)
 
 

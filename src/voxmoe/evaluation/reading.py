@@ -14,7 +14,7 @@ from voxmoe.evaluation.methods import TEXT_ONLY
 from voxmoe.evaluation.provenance import versions
 from voxmoe.evaluation.said import evaluate_said
 from voxmoe.files import sha256
-from voxmoe.model.mpllm import weights_file
+from voxmoe.model.own_weights import weights_file
 from voxmoe.model.reader import VolumeReader
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.model.routing import Usage

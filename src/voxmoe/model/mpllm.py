@@ -8,20 +8,17 @@ Shapes: B batch, M modality, D H W voxels of the model's grid, T vision token, K
 answer token, S = 1 + T + Q + A, O language-model width, V vocabulary, C cells of a token in the chart.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import ValidationError, model_validator
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, cached_file
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers.utils import ModelOutput
 
 from voxmoe.errors import WeightsError
 from voxmoe.model.chart import ChartReader, ChartSettings, chart_of
@@ -33,9 +30,9 @@ from voxmoe.model.features import Fused, VisionFeatures
 from voxmoe.model.grounding import Grounding, GroundingSettings, find_parts, start_grounding
 from voxmoe.model.heads import LossWeights, TaskHeads, head_losses
 from voxmoe.model.language import LanguageSettings, add_lora, load_language_model
+from voxmoe.model.own_weights import OwnWeights
 from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
 from voxmoe.model.vision import VisionSettings
-from voxmoe.model.weights import check_fit
 from voxmoe.settings import Settings, problems
 from voxmoe.vocabulary import MPLLM, Modality
 
@@ -107,7 +104,7 @@ class MpLLMOutput(ModelOutput):
     losses: dict[str, Float[Tensor, ""]] | None = None
 
 
-class MpLLM(PreTrainedModel):
+class MpLLM(OwnWeights):
     """The model. Saved without the language model's own weights, which come from their source at load."""
 
     config_class = MpLLMConfig
@@ -141,10 +138,6 @@ class MpLLM(PreTrainedModel):
             if settings.chart is not None:
                 self.chart = ChartReader(settings.chart, vision.tokens, width)
         self.post_init()
-
-    def init_weights(self) -> None:
-        """Every part draws its own weights when it is made. transformers would go through the parts, too, and draw anew
-        what they did not have when they were loaded: adapters and experts, which start at zero."""
 
     # ------------------------------------------------------------------ vision
 
@@ -374,56 +367,13 @@ class MpLLM(PreTrainedModel):
             if not name.startswith("language_model.") or ".lora_" in name
         }
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Write config and own weights; `state_dict` gives them where they are not the model's own memory (FSDP)."""
-        own = self.own_state(kwargs.pop("state_dict", None))
-        kwargs["state_dict"] = {name: tensor.contiguous() for name, tensor in own.items()}
-        super().save_pretrained(save_directory, **kwargs)
-
     @classmethod
-    def from_pretrained(cls, place: str | os.PathLike[str], *args: Any, **kwargs: Any) -> "MpLLM":
-        """The saved model in evaluation mode, from a folder or the hub; the language model comes from its recorded
-        source.
-
-        Loading is strict: a missing or unexpected key is a `WeightsError` that lists it.
-        """
-        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(place)
-        kwargs.pop("dtype", None)
-        model = cls(config, start=False)
-        model.load_own_state(load_file(weights_file(place)))
-        model.eval()
-        return model
-
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        expected = self.own_state()
-        check_fit("the weights do not fit the model", expected, state)
-        self.load_state_dict(dict(state), strict=False)
-
-    def start_from(self, place: str | os.PathLike[str]) -> list[str]:
-        """Take all weights of another trained model, and return the names of the parts that it does not have.
-
-        Raises `WeightsError` if it has a weight that this model has not, or one of another shape.
-        """
-        state = load_file(weights_file(place))
-        own = self.own_state()
-        check_fit(f"{place}: not a start for this model", {name: own[name] for name in own if name in state}, state)
-        self.load_state_dict(state, strict=False)
-        return sorted({name.partition(".")[0] for name in own if name not in state})
+    def unstarted(cls, config: PreTrainedConfig) -> "MpLLM":
+        return cls(config, start=False)
 
 
 def _listed(ids: int | list[int] | None) -> list[int]:
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
-
-
-def weights_file(place: str | os.PathLike[str]) -> str:
-    """The file of a model's own weights, from a folder or the hub; raises `WeightsError` if there is none."""
-    folder = Path(place)
-    if folder.is_dir() and not (folder / SAFE_WEIGHTS_NAME).is_file():
-        raise WeightsError(f"{folder}: holds no {SAFE_WEIGHTS_NAME}; only safetensors are loaded")
-    try:
-        return str(cached_file(str(place), SAFE_WEIGHTS_NAME))
-    except OSError as error:
-        raise WeightsError(f"{place}: no model here, and none of that name on the hub ({error})") from None
 
 
 AutoConfig.register(MPLLM, MpLLMConfig)

@@ -12,32 +12,27 @@ Shapes: B prompt, V volume, D slice, C H W its channels and pixels, P prefix tok
 token of a volume, O width of the language model, L token generated.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from pydantic import NonNegativeInt, ValidationError
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput
+from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedConfig
+from transformers.utils import ModelOutput
 
 from voxmoe.errors import WeightsError
-from voxmoe.files import write_bytes
 from voxmoe.imaging.windows import PictureSettings
 from voxmoe.model.adaptation import AdaptationSettings, VolumeFeatures, adapt
 from voxmoe.model.image_text import BaseSettings, load_base
 from voxmoe.model.language import LoraSettings, add_lora
-from voxmoe.model.mpllm import weights_file
+from voxmoe.model.own_weights import OwnWeights
 from voxmoe.model.routing import Routing, mean_embedding
 from voxmoe.model.task_experts import TaskExpertSettings
 from voxmoe.model.towers import part
-from voxmoe.model.weights import check_fit
 from voxmoe.settings import Settings, problems
 from voxmoe.vocabulary import TGH_MOE
 
@@ -105,7 +100,7 @@ class View:
     """By which task experts took part."""
 
 
-class VolumeReader(PreTrainedModel):
+class VolumeReader(OwnWeights):
     """The model. Saved without the language model's own weights, which come from their source at load."""
 
     config_class = ReaderConfig
@@ -129,10 +124,6 @@ class VolumeReader(PreTrainedModel):
         if settings.labels:
             self.dense = torch.nn.Linear(self.adaptation.tower.config.hidden_size, settings.labels + 1)
         self.post_init()
-
-    def init_weights(self) -> None:
-        """Every part draws its own weights when it is made. transformers would go through the parts, too, and draw anew
-        what they did not have when they were loaded: adapters and experts, which start at zero."""
 
     @property
     def language_model(self) -> Any:
@@ -361,44 +352,6 @@ class VolumeReader(PreTrainedModel):
             for name, tensor in (self.state_dict() if state is None else state).items()
             if ".lora_" in name or not name.startswith((language, words))
         }
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Write config and own weights; `state_dict` gives them where they are not the model's own memory (FSDP).
-
-        Names stay those of the modules: transformers would write them as the 2D model's own files have them.
-        """
-        folder = Path(save_directory)
-        self.config.architectures = [type(self).__name__]
-        self.config.save_pretrained(folder)
-        own = {name: tensor.contiguous() for name, tensor in self.own_state(kwargs.get("state_dict")).items()}
-        write_bytes(folder / SAFE_WEIGHTS_NAME, save(own, {"format": "pt"}))
-
-    @classmethod
-    def from_pretrained(cls, place: str | os.PathLike[str], *args: Any, **kwargs: Any) -> "VolumeReader":
-        """The saved reader in evaluation mode, from a folder or the hub; its 2D model comes from its recorded source.
-
-        Loading is strict: a missing or unexpected key is a `WeightsError` that lists it.
-        """
-        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(place)
-        reader = cls(config)
-        reader.load_own_state(load_file(weights_file(place)))
-        reader.eval()
-        return reader
-
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        check_fit("the weights do not fit the reader", self.own_state(), state)
-        self.load_state_dict(dict(state), strict=False)
-
-    def start_from(self, place: str | os.PathLike[str]) -> list[str]:
-        """Take all weights of another trained reader, and return the names of those that it does not have.
-
-        Raises `WeightsError` if it has a weight that this one has not, or one of another shape.
-        """
-        state = load_file(weights_file(place))
-        own = self.own_state()
-        check_fit(f"{place}: not a start for this reader", {name: own[name] for name in own if name in state}, state)
-        self.load_state_dict(state, strict=False)
-        return sorted(own.keys() - state.keys())
 
 
 def _make_causal(language_model: Any) -> None:

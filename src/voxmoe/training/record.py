@@ -19,7 +19,7 @@ from torch import nn
 
 from voxmoe import __version__
 from voxmoe.files import sha256, write_bytes, write_json
-from voxmoe.model.mpllm import weights_file
+from voxmoe.model.own_weights import weights_file
 from voxmoe.training.processes import Processes
 from voxmoe.training.recipe import RunRecipe
 

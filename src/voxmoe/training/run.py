@@ -79,7 +79,7 @@ def _make_model(run: _Run) -> tuple[MpLLM, MpLLMProcessor]:
     settings = run.recipe.model.model_copy(update={"profiles": tuple(profiles)})
     model = MpLLM(MpLLMConfig.of(settings))
     if run.recipe.start is not None:
-        lacks = model.start_from(run.recipe.start)
+        lacks = sorted({name.partition(".")[0] for name in model.start_from(run.recipe.start)})
         _log.info("starting from %s; it lacks %s", run.recipe.start, ", ".join(lacks) or "nothing")
     grid = settings.vision.grid if settings.vision is not None else None
     processor = MpLLMProcessor(load_tokenizer(model.settings.language), grid=grid)
