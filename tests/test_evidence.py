@@ -17,6 +17,8 @@ from voxmoe.evidence import Evidence, draw, gather, labels_named, mask_of, measu
 from voxmoe.imaging.layouts import find_study, profile_named
 from voxmoe.imaging.study import Study, load_study
 from voxmoe.imaging.volume import Volume, write_volume
+from voxmoe.model.pyramid import PyramidEncoder
+from voxmoe.segmenting import Segmenter
 from voxmoe.vocabulary import NOT_ASKED, Task
 from voxmoe.vqa.findings import to_json
 from voxmoe.vqa.measure import measure
@@ -112,6 +114,32 @@ def test_masks_that_cannot_be_measured_are_refused(tiny_model: Path, tmp_path: P
     write_volume(replace(study.mask, data=study.mask.data * 7), tmp_path / "values.nii.gz")
     with pytest.raises(LabelError, match="7"):
         mask_of(answerer, study, GLI, tmp_path / "values.nii.gz")
+
+
+@pytest.mark.parametrize("made", ["seeing_model", "charting_model"])
+def test_mask_and_answers_come_from_one_pass_over_the_study(
+    request: pytest.FixtureRequest, study: Study, made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, passes, see = request.getfixturevalue(made), [0], PyramidEncoder.see
+
+    def counting_see(encoder: PyramidEncoder, x: Any) -> Any:
+        passes[0] += 1
+        return see(encoder, x)
+
+    monkeypatch.setattr(PyramidEncoder, "see", counting_see)
+    monkeypatch.setenv("VOXMOE_HOME", str(tmp_path / "one"))
+    answerer = Answerer.from_pretrained(place)
+    mask, source = mask_of(answerer, study, GLI)
+    measured = [answerer.ask(study, question) for question in (QUESTION, "Where is it?")]
+    assert (passes, source) == ([1], "predicted mask")
+
+    monkeypatch.setenv("VOXMOE_HOME", str(tmp_path / "other"))
+    other = Answerer.from_pretrained(place)
+    alone = [other.ask(study, question) for question in (QUESTION, "Where is it?")]
+    segmenter = Segmenter.of(other.model)
+    assert segmenter is not None
+    np.testing.assert_array_equal(mask.data, segmenter.segment(study, GLI).data)
+    assert [replace(answer, seconds=0.0) for answer in measured] == [replace(answer, seconds=0.0) for answer in alone]
 
 
 def evidence_at(place: tuple[int, int, int]) -> Evidence:

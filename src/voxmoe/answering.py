@@ -12,12 +12,15 @@ import torch
 from voxmoe.errors import StudyError, WeightsError
 from voxmoe.imaging.hounsfield import looks_like_ct
 from voxmoe.imaging.study import Study
+from voxmoe.imaging.volume import Volume
 from voxmoe.model.features import VisionFeatures
+from voxmoe.model.grounding import check_drawable
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.training.features import FeatureCache, stack
-from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, REGIONS, Modality, Task
+from voxmoe.segmenting import draw_mask
+from voxmoe.training.features import FeatureCache, Features, stack
+from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, REGIONS, Modality, Profile, Task
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,31 @@ class Answerer:
             seconds=time.monotonic() - started,
         )
 
+    def segment(self, study: Study, profile: Profile) -> Volume:
+        """The mask that the model's decoder draws; questions that are asked after it need no pass of their own over the
+        images.
+
+        Raises `WeightsError` for a model without a decoder, `LabelError` for a profile whose labels are not made of
+        parts and `StudyError` if an image of the study is a CT.
+        """
+        if self.model.settings.grounding is None:
+            raise WeightsError(
+                f"{self.name}: has no decoder to draw a mask with, so there is none to measure; give one"
+            )
+        check_drawable(profile)
+        self._check_no_ct(study)
+        features, gridded, parts = self.cache.see_and_find(study)
+        self._keep(study, features)
+        return draw_mask(study, gridded, parts, profile)
+
     def _look(self, study: Study) -> dict[str, torch.Tensor]:
         if study not in self._seen:
             self._check_no_ct(study)
-            self._seen[study] = self.model.look(VisionFeatures(**stack([self.cache.of(study)])))
+            self._keep(study, self.cache.of(study))
         return self._seen[study]
+
+    def _keep(self, study: Study, features: Features) -> None:
+        self._seen[study] = self.model.look(VisionFeatures(**stack([features])))
 
     def _check_no_ct(self, study: Study) -> None:
         for modality, volume in study.images.items():

@@ -14,11 +14,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from voxmoe.answering import Answer, Answerer
-from voxmoe.errors import WeightsError
 from voxmoe.imaging.study import Study, check_same_grid, load_mask
 from voxmoe.imaging.volume import Volume, where_label
 from voxmoe.pictures import new_figure, save_figure
-from voxmoe.segmenting import Segmenter
 from voxmoe.vocabulary import NOT_ASKED, Label, Modality, Profile, Task
 from voxmoe.vqa.findings import Findings, find, to_json
 from voxmoe.vqa.measure import brain_of, regions_of
@@ -123,12 +121,7 @@ def mask_of(answerer: Answerer, study: Study, profile: Profile, given: Path | No
         mask = load_mask(given, profile)
         check_same_grid(study.reference, mask)
         return mask, "given mask"
-    segmenter = Segmenter.of(answerer.model)
-    if segmenter is None:
-        raise WeightsError(
-            f"{answerer.name}: has no decoder to draw a mask with, so there is none to measure; give one"
-        )
-    return segmenter.segment(study, profile), "predicted mask"
+    return answerer.segment(study, profile), "predicted mask"
 
 
 def measure_mask(

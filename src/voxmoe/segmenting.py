@@ -1,13 +1,18 @@
-"""Where the lesions of a study are: a mask on the study's own grid, by an encoder and the decoder trained with it."""
+"""Where the lesions of a study are: a mask on the study's own grid, by an encoder and the decoder trained with it.
+
+Shapes: Q no part and all parts, D H W voxels of the model's grid.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from voxmoe.errors import WeightsError
-from voxmoe.imaging.grid import from_grid, to_grid
+from voxmoe.imaging.grid import GriddedStudy, from_grid, to_grid
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume, where_label
 from voxmoe.model.grounding import (
@@ -62,16 +67,24 @@ class Segmenter:
         seen = to_grid(study, self.encoder.settings.grid)
         images, present = torch.from_numpy(seen.images)[None], torch.from_numpy(seen.present)[None]
         _, found = find_parts(self.encoder, self.grounding, images.to(device), present.to(device))
-        parts = found[0].cpu()
-        reference = study.reference
-        best = np.zeros(reference.shape, dtype=np.float32)
-        mask = np.zeros(reference.shape, dtype=np.uint8)
-        for value, chances in label_probabilities(parts, profile).items():
-            here = from_grid(chances.numpy(), seen.box, reference.shape)
-            mask[here > best] = value
-            np.maximum(best, here, out=best)
-        mask[~study.foreground] = 0
-        return Volume(mask, reference.affine, f"{study.id} predicted mask", reference.axes)
+        return draw_mask(study, seen, found[0].cpu(), profile)
+
+
+def draw_mask(study: Study, seen: GriddedStudy, parts: Float[Tensor, "Q D H W"], profile: Profile) -> Volume:
+    """The likeliest label value at each voxel of a study of which `parts` were found on the model's grid, as `seen`; 0
+    outside its foreground.
+
+    Raises `LabelError` for a profile whose labels are not made of parts.
+    """
+    reference = study.reference
+    best = np.zeros(reference.shape, dtype=np.float32)
+    mask = np.zeros(reference.shape, dtype=np.uint8)
+    for value, chances in label_probabilities(parts, profile).items():
+        here = from_grid(chances.numpy(), seen.box, reference.shape)
+        mask[here > best] = value
+        np.maximum(best, here, out=best)
+    mask[~study.foreground] = 0
+    return Volume(mask, reference.affine, f"{study.id} predicted mask", reference.axes)
 
 
 def _settings_at(place: Path) -> tuple[PyramidSettings, GroundingSettings]:

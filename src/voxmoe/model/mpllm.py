@@ -5,7 +5,8 @@ right, so the question always ends at the same place: the heads read there, and 
 on.
 
 Shapes: B batch, M modality, D H W voxels of the model's grid, T vision token, K vision width, Q question token, A
-answer token, S = 1 + T + Q + A, O language-model width, V vocabulary, C cells of a token in the chart.
+answer token, S = 1 + T + Q + A, O language-model width, V vocabulary, C cells of a token in the chart, R no part and
+each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -146,9 +147,17 @@ class MpLLM(OwnWeights):
         all of them together what it shows."""
         if self.settings.chart is None:
             return VisionFeatures.spread(self.vision(images[present][:, None]), present)
+        return self.find(images, present)[0]
+
+    def find(
+        self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]
+    ) -> tuple[VisionFeatures, Float[Tensor, "B R D H W"]]:
+        """What `encode_images` gives, and from the same pass the probability of each part at each voxel (`find_parts`);
+        of a model with a decoder."""
         assert isinstance(self.vision, PyramidEncoder)
         seen, parts = find_parts(self.vision, self.grounding, images, present)
-        return replace(VisionFeatures.spread(seen, present), chart=chart_of(parts))
+        chart = None if self.settings.chart is None else chart_of(parts)
+        return replace(VisionFeatures.spread(seen, present), chart=chart), parts
 
     @torch.no_grad()
     def look(self, features: VisionFeatures) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ encoder, its weights, and the code that brings voxels to the grid and through th
 decoder.
 
 Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens, C cells of a
-token in the chart.
+token in the chart, P no part and all parts, D H W voxels of the model's grid.
 """
 
 import hashlib
@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from voxmoe.imaging.grid import GriddedStudy, to_grid
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.model.chart import chart_of
+from voxmoe.model.features import VisionFeatures
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.augment import AugmentSettings, View, apply_view, draw_views
 from voxmoe.training.cache import FEATURES, code_digest, key_of, place
@@ -120,13 +122,28 @@ class FeatureCache:
     @torch.no_grad()
     def see(self, study: GriddedStudy) -> Features:
         """What the encoder sees, rounded as it is kept."""
-        device = self.model.device
-        images, present = torch.from_numpy(study.images)[None], torch.from_numpy(study.present)[None]
-        seen = self.model.encode_images(images.to(device), present.to(device)).inputs()
-        return {name: self._rounded(tensor[0].cpu()) for name, tensor in seen.items()}
+        return self._rounded(self.model.encode_images(*self._images(study)))
 
-    def _rounded(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+    @torch.no_grad()
+    def see_and_find(self, study: Study) -> tuple[Features, GriddedStudy, Float[Tensor, "P D H W"]]:
+        """The features of a study in memory, which are kept, and from the same pass over its images on the model's grid
+        the probability of no part and of each, of a model with a decoder."""
+        gridded = to_grid(study, self.grid)
+        seen, parts = self.model.find(*self._images(gridded))
+        features = self._rounded(seen)
+        path = self.path(study_digests(study))
+        if not is_intact(path):
+            write_tensors(path, features, {"study": study.id})
+        return features, gridded, parts[0].cpu()
+
+    def _images(self, study: GriddedStudy) -> tuple[Float[Tensor, "1 M D H W"], Bool[Tensor, "1 M"]]:
+        images, present = torch.from_numpy(study.images)[None], torch.from_numpy(study.present)[None]
+        return images.to(self.model.device), present.to(self.model.device)
+
+    def _rounded(self, seen: VisionFeatures) -> Features:
+        """Of the only study of a batch."""
+        tensors = {name: tensor[0].cpu() for name, tensor in seen.inputs().items()}
+        return {name: t.to(self.dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
     def of(self, study: Study) -> Features:
         """The features of a study in memory."""
