@@ -1,5 +1,6 @@
 """Questions about a study: the form of the answer, and what is kept between questions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from voxmoe.answering import Answerer, _regions
 from voxmoe.errors import QuestionError, WeightsError
 from voxmoe.imaging.layouts import find_study
 from voxmoe.imaging.study import Study, load_study
+from voxmoe.model.heads import probabilities
+from voxmoe.model.mpllm import MpLLM
+from voxmoe.training.features import FeatureCache, stack
 from voxmoe.vocabulary import ABSENT, CLASSES, NO_REGION, NOT_ASKED, Modality, Task
 
 
@@ -41,6 +45,37 @@ def test_a_study_is_encoded_once(answerer: Answerer, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(answerer.model, "encode_images", None)
     second = answerer.ask(study, "Where is the edema?")
     assert (first.text, first.categories) == (second.text, second.categories)
+
+
+def test_a_question_is_read_by_the_router_once_for_all_studies(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies, question = [make_study(seed=6), make_study(seed=7)], "Where is the edema, and what shape has it?"
+    fresh = [answerer.ask(study, question) for study in studies]
+    answerer._heard.cache_clear()
+    answerer.ask(studies[0], question)
+    monkeypatch.setattr(answerer.model, "_prompt_hidden", None)
+    again = [answerer.ask(study, question) for study in studies]
+    assert [replace(answer, seconds=0.0) for answer in again] == [replace(answer, seconds=0.0) for answer in fresh]
+
+
+@pytest.mark.parametrize("made", ["tiny_model", "charting_model"])
+def test_answers_are_those_of_the_model_as_it_was_trained(request: pytest.FixtureRequest, made: str) -> None:
+    """Settled adapters and what is kept between questions change nothing."""
+    place, study = request.getfixturevalue(made), make_study(seed=8)
+    trained, asked = MpLLM.from_pretrained(place), Answerer.from_pretrained(place)
+    ups = [parameter for name, parameter in trained.named_parameters() if ".lora_B." in name]
+    assert any(up.any() for up in ups)
+    features = stack([FeatureCache(trained).of(study)])
+    for question in ("How large is the Enhancing Tissue?", "What shape has it?", "How large is the Enhancing Tissue?"):
+        with torch.no_grad():
+            output = trained(**asked.processor([question]), **features)
+        expected = probabilities(output.heads)
+        answer = asked.ask(study, question, say=False)
+        assert answer.experts == pytest.approx(output.expert_weights[0].tolist(), abs=1e-5)
+        assert answer.out_of_scope == pytest.approx(float(expected["out_of_scope"][0, 1]), abs=1e-5)
+        for task, said in answer.categories.items():
+            assert said.probability == pytest.approx(float(expected[str(task)].max()), abs=1e-5)
 
 
 def test_a_model_that_learnt_no_text_answers_by_its_heads_alone(

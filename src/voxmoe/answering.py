@@ -4,6 +4,7 @@ import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from voxmoe.errors import StudyError, WeightsError
 from voxmoe.imaging.hounsfield import looks_like_ct
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume
+from voxmoe.model.adapters import settle_adapters
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.grounding import check_drawable
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
@@ -21,6 +23,9 @@ from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.segmenting import draw_mask
 from voxmoe.training.features import FeatureCache, Features, stack
 from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, REGIONS, Modality, Profile, Task
+
+_QUESTIONS = 256
+"""How many questions are remembered as the model's router reads them."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +84,19 @@ def _category_json(category: Category) -> dict[str, Any]:
 
 class Answerer:
     """A model with its processor. What it sees of a study is computed at the first question, kept on disk, and held as
-    long as the study."""
+    long as the study; what its router reads of a question serves all studies. The model's adapters are settled: its
+    weights are for answering, not for learning on."""
 
     def __init__(self, model: MpLLM, processor: MpLLMProcessor, name: str) -> None:
         if model.settings.vision is None:
             raise WeightsError(f"{name}: is a text-only baseline; it cannot see a study")
         self.model = model.eval()
+        settle_adapters(self.model)
         self.processor = processor
         self.name = name
         self.cache = FeatureCache(self.model)
         self._seen: weakref.WeakKeyDictionary[Study, dict[str, torch.Tensor]] = weakref.WeakKeyDictionary()
+        self._heard = lru_cache(maxsize=_QUESTIONS)(self._listen)
 
     @classmethod
     def from_pretrained(cls, place: Path | str) -> "Answerer":
@@ -105,9 +113,8 @@ class Answerer:
         Raises `QuestionError` if the question is empty or over-long, and `StudyError` if an image of the study is a CT.
         """
         started = time.monotonic()
-        batch: dict[str, Any] = dict(self.processor([question]))
-        batch |= self._look(study)
-        output = self.model(**batch)
+        batch = self._heard(question) | self._look(study)
+        output = self.model(**batch, heads_alone=True)
         writes = say and self.model.settings.loss.text > 0
         text = self.processor.decode_answers(self.model.generate(**batch))[0] if writes else ""
         heads = {name: values[0] for name, values in probabilities(output.heads).items()}
@@ -141,6 +148,12 @@ class Answerer:
         features, gridded, parts = self.cache.see_and_find(study)
         self._keep(study, features)
         return draw_mask(study, gridded, parts, profile)
+
+    def _listen(self, question: str) -> dict[str, torch.Tensor]:
+        """A question as the model takes it, of whichever study it is asked."""
+        batch: dict[str, torch.Tensor] = dict(self.processor([question]))
+        batch |= self.model.listen(**batch)
+        return batch
 
     def _look(self, study: Study) -> dict[str, torch.Tensor]:
         if study not in self._seen:

@@ -8,7 +8,7 @@ from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
-from voxmoe.model.adapters import AdaptedLinear, draw_kept
+from voxmoe.model.adapters import AdaptedLinear, draw_kept, settle_adapters
 
 RANK, IN, OUT = 3, 7, 5
 
@@ -104,3 +104,25 @@ def test_a_merged_and_a_disabled_adapter_are_left_to_peft() -> None:
     ours.enable_adapters(True)
     ours.merge()
     torch.testing.assert_close(ours(x), adapted)
+
+
+def test_settled_adapters_are_the_same_function_by_one_product_a_map() -> None:
+    ours, theirs = pair(bias=True)
+    model, x = nn.Sequential(nn.Linear(IN, IN), ours).eval(), torch.randn(4, IN)
+    adapted = ours(x)
+    for _ in range(2):  # what is settled stays as it is
+        settle_adapters(model)
+        torch.testing.assert_close(ours(x), adapted)
+        torch.testing.assert_close(ours.base_layer(x), adapted)
+    torch.testing.assert_close(ours.lora_B["default"].weight, theirs.lora_B["default"].weight, rtol=0, atol=0)
+
+
+def test_maps_of_another_type_keep_their_adapters() -> None:
+    """Their sum would be rounded to bf16, and with it what was learnt."""
+    ours, _ = pair()
+    ours.base_layer.bfloat16()
+    x = torch.randn(4, IN)
+    adapted = ours(x)
+    settle_adapters(ours)
+    assert not ours.merged
+    torch.testing.assert_close(ours(x), adapted, rtol=0, atol=0)

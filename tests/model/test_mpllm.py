@@ -237,6 +237,36 @@ def test_a_study_that_was_looked_at_once_is_answered_as_from_its_voxels(
         assert torch.equal(found.expert_weights, expected.expert_weights)
 
 
+@pytest.mark.parametrize("prompt", ["weights", "gates", "nowhere"])
+def test_questions_that_were_heard_once_are_answered_as_from_their_words(
+    settings: ModelSettings, processor: MpLLMProcessor, prompt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    connector = EXPERTS.model_copy(update={"prompt": prompt})
+    asked = MpLLM(MpLLMConfig.of(settings.model_copy(update={"connector": connector}))).eval()
+    texts = processor(QUESTIONS)
+    heard = asked.listen(**texts)
+    assert ("prompt" in heard) == (prompt != "nowhere")
+    for seeds in ((1, 2), (3, 4)):
+        batch = texts | processor.see([make_study(seed=seed) for seed in seeds])
+        with torch.no_grad():
+            expected, written = asked(**batch), asked.generate(**batch, max_new_tokens=3)
+            with monkeypatch.context() as patch:
+                patch.setattr(asked, "_prompt_hidden", None)
+                found = asked(**batch, **heard)
+                assert torch.equal(asked.generate(**batch, **heard, max_new_tokens=3), written)
+        assert torch.equal(found.logits, expected.logits)
+        assert torch.equal(found.expert_weights, expected.expert_weights)
+
+
+def test_the_heads_alone_say_the_same(model: MpLLM, processor: MpLLMProcessor) -> None:
+    batch = processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)])
+    with torch.no_grad():
+        whole, heads = model(**batch), model(**batch, heads_alone=True)
+    assert heads.logits is None
+    assert all(torch.equal(whole.heads[name], heads.heads[name]) for name in whole.heads)
+
+
 def test_text_only_needs_no_images(settings: ModelSettings, processor: MpLLMProcessor, tmp_path: Path) -> None:
     blind = MpLLM(MpLLMConfig.of(settings.model_copy(update={"vision": None}))).eval()
     blind.save_pretrained(tmp_path)

@@ -111,13 +111,14 @@ def hear(
         batch = _batch(model, processor, [rows[place] for place in places], features)
         for subset, collected in zip(subsets, found, strict=True):
             if features is None:
-                collected.put(places, model(**batch))
+                collected.put(places, model(**batch, heads_alone=True))
                 continue
             present = _allowed(subset, batch["present"])
             sees = present.any(dim=1)
             if sees.any():
                 part = {name: tensor[sees] for name, tensor in {**batch, "present": present}.items()}
-                collected.put([place for place, on in zip(places, sees.tolist(), strict=True) if on], model(**part))
+                asked = [place for place, on in zip(places, sees.tolist(), strict=True) if on]
+                collected.put(asked, model(**part, heads_alone=True))
         done += len(places)
         report("answering", done, len(rows))
     return [collected.said() for collected in found]

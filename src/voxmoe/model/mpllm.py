@@ -170,6 +170,14 @@ class MpLLM(OwnWeights):
             return projected if features.chart is None else {**projected, "chart": features.chart}
         return features.inputs()
 
+    @torch.no_grad()
+    def listen(self, question_ids: Int[Tensor, "B Q"], question_mask: Int[Tensor, "B Q"]) -> dict[str, Tensor]:
+        """What `forward` and `generate` take of questions that are asked about several studies, computed once: what the
+        connector reads of them, if it reads anything."""
+        if self.settings.vision is None or not self.connector.reads_prompt:
+            return {}
+        return {"prompt": self._prompt_hidden(question_ids, question_mask)}
+
     def expert_weights(
         self, question_ids: Int[Tensor, "B Q"], question_mask: Int[Tensor, "B Q"]
     ) -> Float[Tensor, "B N"]:
@@ -232,13 +240,15 @@ class MpLLM(OwnWeights):
         features: VisionFeatures | None,
         projected: Float[Tensor, "B N T O"] | None = None,
         chart: Float[Tensor, "B T C"] | None = None,
+        prompt: Float[Tensor, "B O"] | None = None,
     ) -> tuple[Float[Tensor, "B P O"], Int[Tensor, "B P"], Float[Tensor, "B N"] | None]:
         """BOS, vision tokens and question as embeddings with their mask, and the experts' weights."""
         bos = self._start(question_ids)
         start, question = self._embed(bos), self._embed(question_ids)
         if self.settings.vision is None:
             return torch.cat([start, question], dim=1), torch.cat([torch.ones_like(bos), question_mask], dim=1), None
-        prompt = self._prompt_hidden(question_ids, question_mask) if self.connector.reads_prompt else None
+        if prompt is None and self.connector.reads_prompt:
+            prompt = self._prompt_hidden(question_ids, question_mask)
         if projected is not None and isinstance(self.connector, ExpertConnector):
             fused = self.connector.mix(projected, prompt)
         elif features is not None:
@@ -285,10 +295,12 @@ class MpLLM(OwnWeights):
         chart: Float[Tensor, "B T C"] | None = None,
         present: Bool[Tensor, "B M"] | None = None,
         projected: Float[Tensor, "B N T O"] | None = None,
+        prompt: Float[Tensor, "B O"] | None = None,
         answer_ids: Int[Tensor, "B A"] | None = None,
         answer_mask: Int[Tensor, "B A"] | None = None,
         targets: dict[str, Int[Tensor, "B *C"]] | None = None,
         target_weights: dict[str, Float[Tensor, "B *W"]] | None = None,
+        heads_alone: bool = False,
         **kwargs: Any,
     ) -> MpLLMOutput:
         """Logits of the answer's tokens and of the heads, or with `targets` the loss of equation (2) instead of the
@@ -297,13 +309,13 @@ class MpLLM(OwnWeights):
 
         The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`, `low` from an
         encoder with two streams, and `chart` for a model that reads one), in both cases with the modalities that are
-        `present`, or as what `look` gives.
-        Without an answer, `logits` holds those of its first token alone.
+        `present`, or as what `look` gives; the question may come with what `listen` gives.
+        Without an answer, `logits` holds those of its first token alone; `heads_alone` leaves them out.
         """
         if targets is not None and self.settings.loss.text == 0:
             answer_ids = answer_mask = None  # nothing is learnt from it
         features = self._features(images, tokens, cls, low, chart, present)
-        embeds, mask, weights = self._prompt(question_ids, question_mask, features, projected, chart)
+        embeds, mask, weights = self._prompt(question_ids, question_mask, features, projected, chart, prompt)
         end = embeds.shape[1] - 1
         if answer_ids is not None and answer_mask is not None:
             embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
@@ -312,6 +324,8 @@ class MpLLM(OwnWeights):
         heads = self.heads(hidden[:, end])
         answered = hidden[:, end:-1] if answer_ids is not None else hidden[:, end:]
         output = MpLLMOutput(heads=heads, expert_weights=weights)
+        if heads_alone:
+            return output
         if targets is None:
             output.logits = self.language_model.get_output_embeddings()(answered)
             return output
@@ -347,6 +361,7 @@ class MpLLM(OwnWeights):
         chart: Float[Tensor, "B T C"] | None = None,
         present: Bool[Tensor, "B M"] | None = None,
         projected: Float[Tensor, "B N T O"] | None = None,
+        prompt: Float[Tensor, "B O"] | None = None,
         **kwargs: Any,
     ) -> Int[Tensor, "B L"]:
         """Token ids of the answers, without the question. `kwargs` go to the language model's `generate`.
@@ -355,7 +370,7 @@ class MpLLM(OwnWeights):
         itself.
         """
         features = self._features(images, tokens, cls, low, chart, present)
-        embeds, mask, _ = self._prompt(question_ids, question_mask, features, projected, chart)
+        embeds, mask, _ = self._prompt(question_ids, question_mask, features, projected, chart, prompt)
         kwargs.setdefault("do_sample", False)
         kwargs.setdefault("max_new_tokens", 128)
         closing = int(question_ids[0, -1])
