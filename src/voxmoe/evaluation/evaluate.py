@@ -20,7 +20,7 @@ from voxmoe.evaluation.provenance import dataset_record, model_record, versions
 from voxmoe.evaluation.results import VERSION, Record
 from voxmoe.evaluation.router import usage
 from voxmoe.evaluation.scoring import method_record, scope_record, score_record, task_record, unparsed
-from voxmoe.evaluation.segmented import segment_then_measure
+from voxmoe.evaluation.segmented import agreement_record, segment_then_measure
 from voxmoe.evaluation.text_answers import read_answer
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import profile_named
@@ -115,6 +115,7 @@ class _Ledger:
         self.bench = bench
         self.records: dict[str, Record] = {}
         self.scores: dict[str, Scores] = {}
+        self.predictions: dict[str, Predictions] = {}
         self.lines: list[Record] = []
 
     def add_guess(self, name: str, scores: Scores) -> None:
@@ -127,6 +128,7 @@ class _Ledger:
         bench = self.bench
         modalities = bench.seen() if sees else [[] for _ in bench.rows]
         self.lines += prediction_rows(name, bench.rows, modalities, predictions, **kept)
+        self.predictions[name] = predictions
         self.scores[name] = question_scores(predictions, bench.truth)
         self.records[name] = method_record(predictions, self.scores[name], bench.truth, bench.resampling)
         return self.records[name]
@@ -164,6 +166,11 @@ class _Ledger:
                 self.lines += prediction_rows(method, part.rows, part.seen(subset), predictions)
             records.append(record)
         return records
+
+    def agreement(self, name: str) -> Record:
+        """How often a method says what is measured, and how right it is then and otherwise."""
+        bench = self.bench
+        return agreement_record(self.predictions[name], self.predictions[MEASURED], bench.truth, bench.resampling)
 
     def differences(self, name: str) -> Record:
         """By how much a method is better than each other one, question by question, in percent points."""
@@ -205,6 +212,8 @@ class _Entry:
     subsets: list[Record] | None
     overlap: Record | None
     """Of its predicted masks with the true ones, where it can draw them."""
+    agreement: Record | None
+    """Of its heads with what is measured in its predicted masks, where it can draw them."""
 
 
 def _enter(
@@ -234,7 +243,8 @@ def _enter(
         texts = write(model, processor, rows, features_of(model, dataset, rows, report), report)
         ledger.add_texts(name, texts, sees)
     overlap = _measure(ledger, model, settings.seed, report) if settings.measure else None
-    return _Entry(name, model_record(where, model), crossed, subsets, overlap)
+    agreement = None if overlap is None else ledger.agreement(name)
+    return _Entry(name, model_record(where, model), crossed, subsets, overlap, agreement)
 
 
 def _measure(ledger: _Ledger, model: MpLLM, seed: int, report: Report) -> Record | None:
@@ -301,6 +311,7 @@ def evaluate(
         "differences": ledger.differences(own.name),
         "modality_subsets": own.subsets,
         "overlap": own.overlap,
+        "agreement": own.agreement,
     }
 
 

@@ -1,7 +1,8 @@
-"""Segment, then measure: what the protocol finds in the predicted mask of each study, as answers and as overlap.
+"""Segment, then measure: what the protocol finds in the predicted mask of each study, as answers and as overlap; and
+whether a model's own answers agree with it, and how right they are then.
 
 The answers are given knowing which label a question means and which tasks it asks, which a model has to read from its
-words; what is out of scope is not told by a mask, and is guessed as by the majority class.
+words; what is out of scope is not told by a mask, and is guessed as by the majority class. Shapes: Q questions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,19 +10,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from voxmoe.evaluation.bootstrap import Estimate, Resampling
+from voxmoe.evaluation.metrics import Scores, Truth, question_scores
 from voxmoe.evaluation.predictions import NO_ANSWER, Predictions
+from voxmoe.evaluation.scoring import task_record
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.imaging.volume import where_label
 from voxmoe.segmenting import Segmenter
 from voxmoe.training.samples import Row
 from voxmoe.training.studies import study_files
-from voxmoe.vocabulary import CLASSES, EXCLUSIVE_TASKS, REGIONS, Profile, Task
+from voxmoe.vocabulary import CLASSES, EXCLUSIVE_TASKS, NOT_ASKED, REGIONS, Profile, Task
 from voxmoe.vqa.dataset import Dataset
-from voxmoe.vqa.findings import Findings
+from voxmoe.vqa.findings import Findings, LabelFindings
 from voxmoe.vqa.protocol import Protocol
 from voxmoe.vqa.records import study_findings
 
@@ -81,7 +84,11 @@ def segment_then_measure(
         terms = [label.answer(task) for label in labels]
         return np.array([CLASSES[task].index(said[0]) if said else NO_ANSWER for said in terms])
 
-    regions = [[int(region in label.answer(Task.REGION)) for region in REGIONS] for label in labels]
+    def regions_of(label: LabelFindings) -> list[int]:
+        terms = label.answer(Task.REGION)
+        return [int(region in terms) if terms else NO_ANSWER for region in REGIONS]
+
+    regions = [regions_of(label) for label in labels]
     predictions = Predictions(
         {task: classes_of(task) for task in EXCLUSIVE_TASKS}, np.array(regions), np.full(len(rows), out_of_scope)
     )
@@ -107,4 +114,49 @@ def _of_studies(estimate: Estimate | None) -> dict[str, Any] | None:
         "value": record["value"],
         "studies": record["questions"],
         **{name: record[name] for name in ("sd_by_patient", "interval_by_patient")},
+    }
+
+
+def agreements(said: Predictions, measured: Predictions, truth: Truth) -> dict[Task, Float[np.ndarray, " Q"]]:
+    """Whether what a model says to each question is what was measured: 1 or 0, for region 1 where all nine decisions
+    are the same.
+
+    NaN where the task is not asked, where the model takes it for not asked, and where nothing could be measured.
+    """
+    found = {}
+    for task in Task:
+        if task is Task.REGION:
+            same = (said.regions == measured.regions).all(axis=1)
+            both = (measured.regions != NO_ANSWER).all(axis=1) & ~_silent_on_regions(said)
+        else:
+            same = said.classes[task] == measured.classes[task]
+            both = (measured.classes[task] != NO_ANSWER) & (said.classes[task] != CLASSES[task].index(NOT_ASKED))
+        found[task] = np.where(truth.asked[task] & both, same.astype(float), np.nan)
+    return found
+
+
+def _silent_on_regions(said: Predictions) -> Bool[np.ndarray, " Q"]:
+    if said.chances is None:
+        return np.zeros(len(said.regions), dtype=bool)
+    silent: np.ndarray = said.chances[Task.REGION][:, CLASSES[Task.REGION].index(NOT_ASKED)] > 0.5
+    return silent
+
+
+def agreement_record(
+    said: Predictions, measured: Predictions, truth: Truth, resampling: Resampling
+) -> dict[str, dict[str, Any]]:
+    """For each task how often a model's answers agree with the measurement, how right they are where they do and where
+    they do not, and how right the measurement is where they do not."""
+    agree = agreements(said, measured, truth)
+
+    def accuracy(of: Predictions, where: float) -> dict[str, Any]:
+        scores = question_scores(of, truth)
+        chosen = {task: np.where(agree[task] == where, values, np.nan) for task, values in scores.tasks.items()}
+        return task_record(Scores(chosen, scores.out_of_scope), resampling)
+
+    return {
+        "agree": task_record(Scores(agree, np.zeros(len(truth))), resampling),
+        "where_they_agree": accuracy(said, 1.0),
+        "where_they_differ": accuracy(said, 0.0),
+        "measured_where_they_differ": accuracy(measured, 0.0),
     }

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY
+from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED
 from voxmoe.vocabulary import REGIONS, Task
 
 Record = Mapping[str, Any]
@@ -186,6 +186,24 @@ def _overlap(results: Record) -> Table:
     )
 
 
+def _agreement(results: Record) -> Table:
+    name = results["method"]
+    rows = {
+        "the two agree": "agree",
+        f"{name} is right where they agree": "where_they_agree",
+        f"{name} is right where they differ": "where_they_differ",
+        f"{MEASURED}, where they differ": "measured_where_they_differ",
+    }
+    return Table(
+        f"{name} and {MEASURED}, in % of the answers of both, ± deviation by patient",
+        (*MEASURES, "95 % of the mean"),
+        [
+            [what, *(sure(record[measure]) for measure in MEASURES), sure_interval(record["mean"])]
+            for what, record in ((what, results["agreement"][key]) for what, key in rows.items())
+        ],
+    )
+
+
 def summary(results: Record) -> list[Table]:
     """The tables that answer whether the model is any good, and those that were asked for."""
     found = [
@@ -199,6 +217,8 @@ def summary(results: Record) -> list[Table]:
         found.append(_subsets(results))
     if results.get("overlap") is not None:
         found.append(_overlap(results))
+    if results.get("agreement") is not None:
+        found.append(_agreement(results))
     return found
 
 
