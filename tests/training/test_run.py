@@ -33,6 +33,21 @@ def test_a_run_leaves_its_record(tiny_model: Path, tiny_recipe: Path) -> None:
     assert not is_finished(load_recipe(tiny_recipe, ["fit.max_steps=7"]))
 
 
+def test_a_setting_that_is_newer_than_a_record_has_its_default_in_it(tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny_recipe, ["eye=null", "fit.max_steps=1", f"out={tmp_path}"])
+    manifest = train(recipe) / "manifest.json"
+    record = json.loads(manifest.read_text())
+    del record["recipe"]["fit"]["balance"]
+    manifest.write_text(json.dumps(record))
+    assert is_finished(recipe)
+    assert not is_finished(
+        load_recipe(tiny_recipe, ["eye=null", "fit.max_steps=1", "fit.balance=true", f"out={tmp_path}"])
+    )
+    record["recipe"]["fit"]["unknown"] = 1
+    manifest.write_text(json.dumps(record))
+    assert not is_finished(recipe)
+
+
 def test_the_same_recipe_gives_the_same_weights(tiny_model: Path, tiny_recipe: Path, tmp_path: Path) -> None:
     again = train(load_recipe(tiny_recipe, [f"out={tmp_path}"]))
     first, second = (load_file(folder / "model.safetensors") for folder in (tiny_model, again))

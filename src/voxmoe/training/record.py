@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import transformers
 import yaml
+from pydantic import ValidationError
 from torch import nn
 
 from voxmoe import __version__
@@ -37,25 +38,32 @@ def terms(recipe: RunRecipe) -> dict[str, Any]:
     return found | ({"start": sha256(Path(weights_file(recipe.start)))} if recipe.start is not None else {})
 
 
+def _is_known(path: Path, recipe: RunRecipe) -> bool:
+    """Whether the terms in a file are those of a run; a setting that came after they were written has its default in
+    them."""
+    if not path.is_file():
+        return False
+    record, wanted = json.loads(path.read_text()), terms(recipe)
+    try:
+        asked = type(recipe).model_validate(record.get("recipe")).model_dump(mode="json")
+    except ValidationError:
+        return False
+    return bool({name: record.get(name) for name in wanted} | {"recipe": asked} == wanted)
+
+
 def is_finished(recipe: RunRecipe) -> bool:
     """Whether the recipe's run has ended with this very recipe and dataset."""
-    manifest = recipe.out / "manifest.json"
-    if not manifest.is_file():
-        return False
-    record = json.loads(manifest.read_text())
-    wanted = terms(recipe)
-    return bool({name: record.get(name) for name in wanted} == wanted)
+    return _is_known(recipe.out / "manifest.json", recipe)
 
 
 def begin(recipe: RunRecipe, processes: Processes) -> None:
     """Keep what an interrupted run of the same recipe and dataset has left, and remove what another one has."""
     if processes.first:
-        wanted = json.dumps(terms(recipe), sort_keys=True)
         kept = checkpoints(recipe) / "run.json"
-        if not kept.is_file() or kept.read_text() != wanted:
+        if not _is_known(kept, recipe):
             rmtree(checkpoints(recipe), ignore_errors=True)
             (recipe.out / "manifest.json").unlink(missing_ok=True)  # what lies here now is not whole
-            write_bytes(kept, wanted.encode())
+            write_json(kept, terms(recipe))
     processes.wait()
 
 
