@@ -17,9 +17,10 @@ from voxmoe.model.language import LanguageSettings
 from voxmoe.model.mpllm import ModelSettings, MpLLM, MpLLMConfig
 from voxmoe.model.vision import VisionSettings
 from voxmoe.training import features as features_module
-from voxmoe.training.augment import AugmentSettings, draw_views
-from voxmoe.training.features import FeatureCache, KeptFeatures, stack
+from voxmoe.training.augment import AugmentSettings, apply_view, draw_views
+from voxmoe.training.features import FeatureCache, ImageCache, KeptFeatures, stack
 from voxmoe.training.processes import Processes
+from voxmoe.training.studies import cell_mm
 from voxmoe.vocabulary import Modality
 
 VISION = VisionSettings(grid=(4, 8, 8), patch=(1, 2, 2), pool=(2, 2, 2), hidden=16, layers=1, heads=2, mlp=32)
@@ -58,6 +59,21 @@ def studies(tmp_path: Path) -> dict[str, StudyFiles]:
 
 def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_images_are_kept_in_every_view_for_an_encoder_that_learns(studies: dict[str, StudyFiles]) -> None:
+    augment, grid = AugmentSettings(variants=2), VISION.grid
+    kept = ImageCache(grid, "float32").of_all(studies, quiet, augment, 3)
+    for name, files in studies.items():
+        study = load_study(files)
+        gridded = to_grid(study, grid)
+        for number, view in enumerate(draw_views(augment, 3, files.id)):
+            seen, shown = kept.view(name, number), apply_view(gridded, cell_mm(study, gridded, grid), view)
+            assert seen.keys() == {"images", "present"}
+            assert torch.equal(seen["images"], torch.from_numpy(shown.images))
+            assert torch.equal(seen["present"], torch.from_numpy(shown.present))
+    other = ImageCache((8, 8, 8), "float32").of_all(studies, quiet, augment, 3)
+    assert not {*map(tuple, kept.paths.values())} & {*map(tuple, other.paths.values())}
 
 
 def test_kept_in_full_precision_they_are_what_the_encoder_gives(model: MpLLM, studies: dict[str, StudyFiles]) -> None:

@@ -103,6 +103,30 @@ def test_a_checkpoint_that_is_not_whole_does_not_count(undisturbed: Path, tiny_r
     same(undisturbed, tmp_path)
 
 
+PYRAMID = "{kind: pyramid, grid: [16, 16, 16], channels: [8, 8, 8, 8], layers: 1, heads: 2}"
+
+
+@pytest.mark.parametrize("changes", [[], [f"model.vision={PYRAMID}"]], ids=["vit", "pyramid"])
+def test_a_run_that_tunes_its_encoder_goes_on_with_it(tiny_recipe: Path, tmp_path: Path, changes: list[str]) -> None:
+    tuned = [*CHANGES, *changes, "fit.tune_encoder=true", "fit.max_steps=4"]
+    whole = train(load_recipe(tiny_recipe, [*tuned, f"out={tmp_path / 'whole'}"]))
+    recipe = load_recipe(tiny_recipe, [*tuned, f"out={tmp_path / 'stopped'}"])
+    stopped_at(recipe, 4)
+    kept = load_file(tmp_path / "stopped" / "checkpoints" / "checkpoint-3" / "model.safetensors")
+    ended = load_file(whole / "model.safetensors")
+    assert kept.keys() == ended.keys()
+    moved = {name for name in kept if not torch.equal(kept[name], ended[name])}
+    assert {name for name in kept if name.startswith("vision.")} <= moved
+    train(recipe)
+    same(whole, tmp_path / "stopped")
+
+
+def test_a_checkpoint_leaves_a_frozen_encoder_out(tiny_recipe: Path, tmp_path: Path) -> None:
+    stopped_at(recipe_of(tiny_recipe, tmp_path), 4)
+    kept = load_file(tmp_path / "checkpoints" / "checkpoint-3" / "model.safetensors")
+    assert not [name for name in kept if name.startswith("vision.")]
+
+
 def test_what_was_done_is_not_done_again(
     undisturbed: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,17 @@ def test_pocket_baselines_of_the_documentation(assignments: list[str]) -> None:
     assert fused.tokens.shape == (1, 4 * (8 if model.connector.kind == "radfm" else 64), 576)
 
 
+def test_an_encoder_is_tuned_only_where_nothing_else_was_trained_with_it() -> None:
+    eye = ["model.vision={kind: pyramid, weights: runs/eye}", "eye=null"]
+    assert load_recipe(DEMO, [*eye, "fit.tune_encoder=true"]).fit.tune_encoder
+    grounded = [*eye, "model.grounding={weights: runs/eye}", "fit.tune_encoder=true"]
+    with pytest.raises(RecipeError, match=r"set model\.grounding and model\.chart to null"):
+        load_recipe(DEMO, grounded)
+    for vision, found in (("null", "null"), ("{kind: dcformer}", "dcformer")):
+        with pytest.raises(RecipeError, match=rf"of the kind vit or pyramid, and model\.vision is {found}"):
+            load_recipe(DEMO, [f"model.vision={vision}", "eye=null", "fit.tune_encoder=true"])
+
+
 def test_what_a_chart_shows_is_drawn_before_modalities_are_left_out() -> None:
     seeing = ["eye=null", "model.vision={kind: pyramid, weights: one}", "model.grounding={weights: one}"]
     with pytest.raises(RecipeError, match=r"set augment\.modality_dropout instead"):

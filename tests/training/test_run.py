@@ -92,8 +92,10 @@ def losses_of(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "training.jsonl").read_text().splitlines()]
 
 
-def test_accumulated_small_batches_equal_one_large_batch(tiny_recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tuned", [False, True])
+def test_accumulated_small_batches_equal_one_large_batch(tiny_recipe: Path, tmp_path: Path, tuned: bool) -> None:
     changes = [
+        f"fit.tune_encoder={str(tuned).lower()}",
         "fit.max_steps=3",
         "fit.precision=fp32",
         "fit.modality_dropout=0.3",
@@ -111,6 +113,29 @@ def test_accumulated_small_batches_equal_one_large_batch(tiny_recipe: Path, tmp_
     first, second = (load_file(folder / "model.safetensors") for folder in folders)
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=2e-6, rtol=1e-4, msg=name)
+
+
+def test_a_tuned_encoder_starts_as_a_frozen_one_and_learns_at_a_rate_of_its_own(
+    tiny_recipe: Path, dataset: Path, tmp_path: Path
+) -> None:
+    """Images go through it in every pass, with the views and the modalities left out that a frozen one has."""
+    shared = ["fit.max_steps=3", "fit.precision=fp32", "features=float32", "augment={variants: 2}"]
+    rates = {"frozen": [], "still": ["fit.encoder_learning_rate=1e-30"], "tuned": ["fit.encoder_learning_rate=1e-2"]}
+    folders = {}
+    for name, changes in rates.items():
+        tune = f"fit.tune_encoder={str(name != 'frozen').lower()}"
+        folders[name] = train(load_recipe(tiny_recipe, [*shared, tune, *changes, f"out={tmp_path / name}"]))
+    losses = {name: losses_of(folder)[2:] for name, folder in folders.items()}  # two steps of the eye come first
+    assert losses["still"] == pytest.approx(losses["frozen"], rel=1e-5)
+    assert losses["tuned"][0] == pytest.approx(losses["frozen"][0], rel=1e-5)
+    assert losses["tuned"][1:] != pytest.approx(losses["frozen"][1:], rel=1e-5)
+    weights = {name: load_file(folder / "model.safetensors") for name, folder in folders.items()}
+    encoder = [name for name in weights["frozen"] if name.startswith("vision.")]
+    assert all(torch.equal(weights["frozen"][name], weights["still"][name]) for name in encoder)
+    assert not any(torch.equal(weights["frozen"][name], weights["tuned"][name]) for name in encoder)
+    trained = [json.loads((folders[name] / "manifest.json").read_text())["trained_parameters"] for name in rates]
+    assert trained[2] - trained[0] == sum(weights["tuned"][name].numel() for name in encoder)
+    assert evaluate(folders["tuned"], dataset, split="train")["method"] == "mpLLM"
 
 
 def test_views_and_balance_change_what_is_learned(tiny_recipe: Path, tmp_path: Path) -> None:

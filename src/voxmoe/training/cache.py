@@ -22,7 +22,7 @@ DIGESTS = "digests"
 PICTURES = "pictures"
 KINDS = {
     FEATURES: "what encoders see of studies",
-    GRIDS: "studies on a model's grid, to pretrain its eye",
+    GRIDS: "studies on a model's grid, to train its encoder",
     EYES: "pretrained encoders",
     PICTURES: "slices of CTs as readers take them",
     DIGESTS: "what image files hold, by their size and time of change",

@@ -1,30 +1,32 @@
-"""What the frozen encoder sees of each study: computed once, kept on disk, read batch by batch.
+"""What the frozen encoder sees of each study, or what is shown to one that learns: computed once, kept on disk, read
+batch by batch.
 
-The key of an entry is what decides it: the voxels of each modality, the view, the grid and the other settings of the
-encoder, its weights, and the code that brings voxels to the grid and through the encoder; with a chart the same of the
-decoder.
+The key of an entry is what decides it: the voxels of each modality, the view, the grid and the code that brings voxels
+to it; of what is seen also the other settings of the encoder, its weights and its code, with a chart those of the
+decoder, too.
 
 Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens, C cells of a
 token in the chart, P no part and all parts, D H W voxels of the model's grid.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from voxmoe.imaging.grid import GriddedStudy, to_grid
+from voxmoe.imaging.grid import GriddedStudy, GridShape, to_grid
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.model.chart import chart_of
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.augment import AugmentSettings, View, apply_view, draw_views
-from voxmoe.training.cache import FEATURES, code_digest, key_of, place
+from voxmoe.training.cache import FEATURES, GRIDS, code_digest, key_of, place
 from voxmoe.training.digests import Digests, FileStates, files_of, study_digests
 from voxmoe.training.processes import Processes
 from voxmoe.training.studies import ahead, cell_mm
@@ -32,11 +34,13 @@ from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 
 Features = dict[str, Tensor]
 """Of one study: tokens [M, T, K], cls [M, K], present [M], low [M, U, L] from an encoder with two streams, and chart
-[T, C] for a model that reads one."""
+[T, C] for a model that reads one. Or what an encoder is shown: images [M, D, H, W] and present."""
 Precision = Literal["float32", "float16", "bfloat16"]
 PRECISION: Precision = "float16"
 """Half of the disk; what is rounded comes out of a norm, so that 11 bits keep it to 0.05 %."""
 Report = Callable[[str, int, int], None]
+_GRIDDING = (to_grid.__module__, apply_view.__module__)
+"""The code that brings voxels to the grid."""
 
 
 def stack(features: Sequence[Features]) -> dict[str, Tensor]:
@@ -49,7 +53,7 @@ def _widened(tensor: Tensor) -> Tensor:
 
 
 class KeptFeatures(Mapping[str, Features]):
-    """The features of studies by name, each in one view or more, read from disk whenever they are asked for."""
+    """What is kept of studies by name, each in one view or more, read from disk whenever it is asked for."""
 
     def __init__(self, paths: Mapping[str, Sequence[Path]]) -> None:
         self.paths = paths
@@ -88,7 +92,7 @@ def _code(eye: nn.Module) -> str:
     """A hash of what of our code decides what is seen."""
     parts = {type(part).__module__ for part in eye.modules()}
     ours = {name for name in parts if name.startswith("voxmoe.")}
-    return code_digest([to_grid.__module__, apply_view.__module__, chart_of.__module__, *ours])
+    return code_digest([*_GRIDDING, chart_of.__module__, *ours])
 
 
 def _eye_of(model: MpLLM) -> nn.Module:
@@ -99,60 +103,31 @@ def _eye_of(model: MpLLM) -> nn.Module:
     return nn.ModuleList([model.vision, model.grounding])
 
 
-class FeatureCache:
-    """The features that one model's encoder computes. The encoder must not change any more."""
+def _told(view: View | None) -> dict[str, Any] | None:
+    return view.to_json() if view is not None else None
 
-    def __init__(self, model: MpLLM, precision: Precision = PRECISION) -> None:
-        vision = model.settings.vision
-        assert vision is not None
-        self.model = model
-        self.grid = vision.grid
+
+class ViewCache(ABC):
+    """What is kept of studies on a model's grid, view by view."""
+
+    stage: str
+    """How the work is called while it goes on."""
+
+    def __init__(self, grid: GridShape, precision: Precision) -> None:
+        self.grid = grid
         self.dtype: torch.dtype = getattr(torch, precision)
-        # Which file the weights came from does not matter, they are in the key themselves.
-        settings = vision.model_dump(mode="json", exclude={"weights", "fingerprint"})
-        eye = _eye_of(model)
-        weights, code = weights_digest(eye), _code(eye)
-        self.encoder = key_of(settings=settings, weights=weights, code=code, precision=precision)
 
+    @abstractmethod
     def path(self, digests: Digests, view: View | None = None) -> Path:
         """The file of a study of these images in a view."""
-        drawn = view.to_json() if view is not None else None
-        return place(FEATURES, key_of(encoder=self.encoder, images=digests, view=drawn), ".safetensors")
 
-    @torch.no_grad()
+    @abstractmethod
     def see(self, study: GriddedStudy) -> Features:
-        """What the encoder sees, rounded as it is kept."""
-        return self._rounded(self.model.encode_images(*self._images(study)))
+        """What is kept of a view."""
 
-    @torch.no_grad()
-    def see_and_find(self, study: Study) -> tuple[Features, GriddedStudy, Float[Tensor, "P D H W"]]:
-        """The features of a study in memory, which are kept, and from the same pass over its images on the model's grid
-        the probability of no part and of each, of a model with a decoder."""
-        gridded = to_grid(study, self.grid)
-        seen, parts = self.model.find(*self._images(gridded))
-        features = self._rounded(seen)
-        path = self.path(study_digests(study))
-        if not is_intact(path):
-            write_tensors(path, features, {"study": study.id})
-        return features, gridded, parts[0].cpu()
-
-    def _images(self, study: GriddedStudy) -> tuple[Float[Tensor, "1 M D H W"], Bool[Tensor, "1 M"]]:
-        images, present = torch.from_numpy(study.images)[None], torch.from_numpy(study.present)[None]
-        return images.to(self.model.device), present.to(self.model.device)
-
-    def _rounded(self, seen: VisionFeatures) -> Features:
-        """Of the only study of a batch."""
-        tensors = {name: tensor[0].cpu() for name, tensor in seen.inputs().items()}
+    def rounded(self, tensors: Features) -> Features:
+        """In the precision in which they are kept."""
         return {name: t.to(self.dtype) if t.is_floating_point() else t for name, t in tensors.items()}
-
-    def of(self, study: Study) -> Features:
-        """The features of a study in memory."""
-        path = self.path(study_digests(study))
-        if is_intact(path):
-            return read_tensors(path)
-        features = self.see(to_grid(study, self.grid))
-        write_tensors(path, features, {"study": study.id})
-        return features
 
     def of_all(
         self,
@@ -162,7 +137,7 @@ class FeatureCache:
         seed: int = 0,
         processes: Processes | None = None,
     ) -> KeptFeatures:
-        """The features of all studies; what is not there yet, or damaged, is computed.
+        """What is kept of all studies; what is not there yet, or damaged, is computed.
 
         Of several processes each computes its share. Where they do not see each other's files, each computes what it
         misses.
@@ -193,7 +168,7 @@ class FeatureCache:
             for path, gridded in found.missing:
                 write_tensors(path, self.see(gridded), {"study": name})
             paths[name] = found.paths
-            report("encoding studies", len(paths), len(names))
+            report(self.stage, len(paths), len(names))
         return paths
 
     def _work(self, files: StudyFiles, views: list[View | None], present: Callable[[Path], bool]) -> _Work:
@@ -212,3 +187,73 @@ class FeatureCache:
         gridded = to_grid(study, self.grid)
         cell = cell_mm(study, gridded, self.grid)
         return _Work(paths, [(path, apply_view(gridded, cell, view)) for path, view in missing])
+
+
+class ImageCache(ViewCache):
+    """The images themselves, on the grid of an encoder that learns from them."""
+
+    stage = "reading studies"
+
+    def __init__(self, grid: GridShape, precision: Precision = PRECISION) -> None:
+        super().__init__(grid, precision)
+        self.decided = {"grid": grid, "precision": precision, "code": code_digest(_GRIDDING)}
+
+    def path(self, digests: Digests, view: View | None = None) -> Path:
+        return place(GRIDS, key_of(images=digests, view=_told(view), **self.decided), ".safetensors")
+
+    def see(self, study: GriddedStudy) -> Features:
+        return self.rounded({"images": torch.from_numpy(study.images), "present": torch.from_numpy(study.present)})
+
+
+class FeatureCache(ViewCache):
+    """The features that one model's encoder computes. The encoder must not change any more."""
+
+    stage = "encoding studies"
+
+    def __init__(self, model: MpLLM, precision: Precision = PRECISION) -> None:
+        vision = model.settings.vision
+        assert vision is not None
+        super().__init__(vision.grid, precision)
+        self.model = model
+        # Which file the weights came from does not matter, they are in the key themselves.
+        settings = vision.model_dump(mode="json", exclude={"weights", "fingerprint"})
+        eye = _eye_of(model)
+        weights, code = weights_digest(eye), _code(eye)
+        self.encoder = key_of(settings=settings, weights=weights, code=code, precision=precision)
+
+    def path(self, digests: Digests, view: View | None = None) -> Path:
+        return place(FEATURES, key_of(encoder=self.encoder, images=digests, view=_told(view)), ".safetensors")
+
+    @torch.no_grad()
+    def see(self, study: GriddedStudy) -> Features:
+        """What the encoder sees, rounded as it is kept."""
+        return self._of_one(self.model.encode_images(*self._images(study)))
+
+    @torch.no_grad()
+    def see_and_find(self, study: Study) -> tuple[Features, GriddedStudy, Float[Tensor, "P D H W"]]:
+        """The features of a study in memory, which are kept, and from the same pass over its images on the model's grid
+        the probability of no part and of each, of a model with a decoder."""
+        gridded = to_grid(study, self.grid)
+        seen, parts = self.model.find(*self._images(gridded))
+        features = self._of_one(seen)
+        path = self.path(study_digests(study))
+        if not is_intact(path):
+            write_tensors(path, features, {"study": study.id})
+        return features, gridded, parts[0].cpu()
+
+    def _images(self, study: GriddedStudy) -> tuple[Float[Tensor, "1 M D H W"], Bool[Tensor, "1 M"]]:
+        images, present = torch.from_numpy(study.images)[None], torch.from_numpy(study.present)[None]
+        return images.to(self.model.device), present.to(self.model.device)
+
+    def _of_one(self, seen: VisionFeatures) -> Features:
+        """Of the only study of a batch."""
+        return self.rounded({name: tensor[0].cpu() for name, tensor in seen.inputs().items()})
+
+    def of(self, study: Study) -> Features:
+        """The features of a study in memory."""
+        path = self.path(study_digests(study))
+        if is_intact(path):
+            return read_tensors(path)
+        features = self.see(to_grid(study, self.grid))
+        write_tensors(path, features, {"study": study.id})
+        return features

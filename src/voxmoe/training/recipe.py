@@ -13,6 +13,7 @@ from voxmoe.model.grounding import GroundingSettings
 from voxmoe.model.language import multiplies_bf16
 from voxmoe.model.mpllm import ModelSettings
 from voxmoe.model.pyramid import PyramidSettings
+from voxmoe.model.vision import VisionSettings
 from voxmoe.settings import Settings, problems
 from voxmoe.training.augment import AugmentSettings
 from voxmoe.training.features import PRECISION, Precision
@@ -76,6 +77,11 @@ class QuestionFitSettings(FitSettings):
     """Chance of each modality of a sample to be left out; one always stays."""
     balance: bool = False
     """Weigh each answer in the heads' losses by how rare it is in the training questions, 1 on average."""
+    tune_encoder: bool = False
+    """Whether the encoder learns from the questions, too. It then sees the images anew in every forward pass, where
+    what a frozen one sees is computed once."""
+    encoder_learning_rate: PositiveFloat = 1e-4
+    """Of an encoder that learns."""
 
 
 def _several(places: Any) -> Any:
@@ -123,6 +129,24 @@ class Recipe(RunRecipe):
             raise ValueError(
                 "the chart shows what is found in all modalities together, so that which are left out is drawn before "
                 "it is made: set augment.modality_dropout instead of fit.modality_dropout"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learning(self) -> "Recipe":
+        if not self.fit.tune_encoder:
+            return self
+        vision = self.model.vision
+        if not isinstance(vision, VisionSettings | PyramidSettings):
+            found = "null" if vision is None else vision.kind
+            raise ValueError(
+                f"fit.tune_encoder trains an encoder of the kind vit or pyramid, and model.vision is {found}: change "
+                "one of them"
+            )
+        if self.model.grounding is not None:
+            raise ValueError(
+                "fit.tune_encoder changes the encoder that model.grounding was trained with, so that neither masks nor "
+                "chart would be true any more: set model.grounding and model.chart to null, or leave it out"
             )
         return self
 

@@ -27,7 +27,7 @@ from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.training.cache import EYES, key_of, place
 from voxmoe.training.checks import training_rows
 from voxmoe.training.eye import train_eye
-from voxmoe.training.features import FeatureCache, KeptFeatures, weights_digest
+from voxmoe.training.features import FeatureCache, ImageCache, KeptFeatures, ViewCache, weights_digest
 from voxmoe.training.grids import samples_of
 from voxmoe.training.log import TrainingLog
 from voxmoe.training.processes import Processes
@@ -121,13 +121,17 @@ def _pretrain(model: MpLLM, run: _Run, eye: EyeSettings) -> list[float]:
 
 
 def _see(model: MpLLM, run: _Run) -> tuple[KeptFeatures | None, list[float]]:
-    """The features of all studies, and the losses of the eye's pretraining."""
+    """The features of all studies, or the images for an encoder that learns, and the losses of the eye's
+    pretraining."""
     recipe = run.recipe
     if recipe.model.vision is None:
         return None, []
     losses = _pretrain(model, run, recipe.eye) if recipe.eye is not None else []
-    model.vision.requires_grad_(False).eval()
-    cache = FeatureCache(model, recipe.features)
+    tuned = recipe.fit.tune_encoder
+    model.vision.requires_grad_(tuned).eval()
+    cache: ViewCache = (
+        ImageCache(recipe.model.vision.grid, recipe.features) if tuned else FeatureCache(model, recipe.features)
+    )
     return cache.of_all(run.files, run.report, recipe.augment, recipe.seed, run.processes), losses
 
 

@@ -109,7 +109,7 @@ class Course(TorchDataset[Draw]):
 
 
 class Collator:
-    """Pad and stack samples, with the features of their studies (none for the text-only baseline)."""
+    """Pad and stack samples, with the features or images of their studies (none for the text-only baseline)."""
 
     def __init__(
         self,

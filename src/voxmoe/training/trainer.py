@@ -1,7 +1,7 @@
 """transformers' Trainer, fitted to this project: randomness by place, checkpoints that are whole or do not count, a log
 of one line a step, and an early end where the numbers stop being numbers.
 
-CHECKPOINTS/checkpoint-N/model.safetensors   what learns, and what was calibrated
+CHECKPOINTS/checkpoint-N/model.safetensors   what learns, the encoder only if it does, and what was calibrated
 CHECKPOINTS/checkpoint-N/..                  the state of optimiser and schedule, as Trainer writes it
 CHECKPOINTS/checkpoint-N/complete            written last, when all processes are done
 """
@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 import transformers
@@ -28,12 +28,12 @@ from voxmoe.errors import MissingPackageError, TrainingError
 from voxmoe.files import write_bytes
 from voxmoe.training.log import TrainingLog
 from voxmoe.training.processes import PATIENCE, Processes
-from voxmoe.training.recipe import FitSettings, RunRecipe
+from voxmoe.training.recipe import FitSettings, QuestionFitSettings, RunRecipe
 from voxmoe.training.samples import seed_of
 
 Report = Callable[[str, int, int], None]
 COMPLETE = "complete"
-_FROZEN = "vision."
+_ENCODER = "vision."
 """What the names of the encoder's weights begin with."""
 _KEPT = 2
 """Checkpoints at a time: the one before stays until the next is complete."""
@@ -73,10 +73,17 @@ def lighten(model: Learner) -> None:
             module.to(torch.bfloat16)
 
 
-def fitted_state(model: Learner, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """What fitting changes: all of the model's own weights but the frozen encoder's."""
+def learns_encoder(fit: FitSettings) -> TypeGuard[QuestionFitSettings]:
+    """Whether fitting changes the encoder of mpLLM, too."""
+    return isinstance(fit, QuestionFitSettings) and fit.tune_encoder
+
+
+def fitted_state(
+    model: Learner, state: Mapping[str, Tensor] | None = None, with_encoder: bool = False
+) -> dict[str, Tensor]:
+    """What fitting changes: all of the model's own weights but those of an encoder that stays frozen."""
     own = model.own_state(state)
-    return {name: tensor.contiguous() for name, tensor in own.items() if not name.startswith(_FROZEN)}
+    return {name: t.contiguous() for name, t in own.items() if with_encoder or not name.startswith(_ENCODER)}
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -136,16 +143,20 @@ class FitTrainer(Trainer):
         if self.optimizer is None:
             named = [(name, p) for name, p in (model or self.model).named_parameters() if p.requires_grad]
             adapters = [p for name, p in named if ".lora_" in name]
-            others = [p for name, p in named if ".lora_" not in name]
-            self.optimizer = torch.optim.AdamW(
-                [
-                    {"params": adapters, "lr": self.fit.learning_rate},
-                    {"params": others, "lr": self.fit.expert_learning_rate},
-                ],
-                weight_decay=0.0,
-                fused=True,
-            )
+            others = [p for name, p in named if ".lora_" not in name and not self._is_encoder(name)]
+            groups = [
+                {"params": adapters, "lr": self.fit.learning_rate},
+                {"params": others, "lr": self.fit.expert_learning_rate},
+            ]
+            if learns_encoder(self.fit):
+                encoder = [p for name, p in named if self._is_encoder(name)]
+                groups.append({"params": encoder, "lr": self.fit.encoder_learning_rate})
+            self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
         return self.optimizer
+
+    def _is_encoder(self, name: str) -> bool:
+        """Whether a parameter is that of an encoder that learns; wrappers of processes put words before its name."""
+        return learns_encoder(self.fit) and f".{_ENCODER}" in f".{name}"
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One forward and backward pass. Its dropout depends on its place in the run alone."""
@@ -168,13 +179,13 @@ class FitTrainer(Trainer):
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(fitted_state(self.model, state_dict), folder / SAFE_WEIGHTS_NAME)
+            save_file(fitted_state(self.model, state_dict, learns_encoder(self.fit)), folder / SAFE_WEIGHTS_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        frozen = {name: tensor for name, tensor in self.model.own_state().items() if name.startswith(_FROZEN)}
+        frozen = {name: tensor for name, tensor in self.model.own_state().items() if name.startswith(_ENCODER)}
         self.model.load_own_state(frozen | load_file(Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME))
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
