@@ -4,9 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from voxmoe.errors import ImageError
+from voxmoe.imaging.parts import Part
 from voxmoe.imaging.phantoms import Phantom, Subject, draw_phantom, draw_subject
+from voxmoe.imaging.phantoms.contrasts import draw_contrast
+from voxmoe.imaging.phantoms.signal import tissue_signal
 from voxmoe.imaging.spaces import SRI24
 from voxmoe.vocabulary import PROFILES_BY_NAME, Modality
 
@@ -51,6 +55,29 @@ def test_contrasts_keep_the_radiological_order(glioma: Phantom) -> None:
     assert t2["ED"] > 1.1 * t2["white"]
     assert flair["csf"] < 0.7 * flair["white"] < 0.7 * flair["grey"]
     assert flair["ED"] > 1.1 * flair["white"]
+
+
+def test_solid_cores_are_bright_in_flair_and_fluid_can_be_dark() -> None:
+    drawn = [draw_contrast(np.random.default_rng(seed), Modality.FLAIR).brightness for seed in range(200)]
+    assert min(light["core"] for light in drawn) > 1, "white matter is 1"
+    assert min(light["cyst"] for light in drawn) < 0.6
+
+
+def roughness(subject: Subject, share: np.ndarray, depth: int) -> float:
+    """How much the T1 signal of what is `depth` mm within a tissue varies over 3 mm, noise aside, by its mean."""
+    voxels = subject.scene.brain.voxels
+    image = voxels.volume(tissue_signal(subject.scene, subject.parameters.modalities[Modality.T1]))
+    rough = image - ndimage.gaussian_filter(image, 3)
+    inside = ndimage.binary_erosion(voxels.volume(share) > 0.9, iterations=depth)
+    return float(rough[inside].std() / image[inside].mean())
+
+
+def test_lesions_are_hardly_rougher_than_white_matter() -> None:
+    subjects = [draw_subject(PREOPERATIVE, 7, index) for index in (1, 2, 4)]
+    white = [roughness(subject, subject.scene.brain.white, 3) for subject in subjects]
+    for part in (Part.HALO, Part.CORE):
+        theirs = [roughness(subject, subject.lesions.soft[part], 2) for subject in subjects]
+        assert 1 < np.mean(np.divide(theirs, white)) < 2, part.name
 
 
 def test_images_are_stored_as_the_releases_store_theirs(glioma: Phantom) -> None:

@@ -59,7 +59,7 @@ def make_scene(parameters: Parameters, brain: Brain, lesions: Lesions) -> Scene:
     spots = _bright_spots(parameters, brain, rng)
     rim = np.clip(1.6 - np.abs(brain.depth - 0.3), 0, 1) * np.float32(parameters.dura)
     dura = rim * np.clip(0.3 + 0.7 * brain.voxels.noise(rng, 18.0), 0, 1)
-    mottle = brain.voxels.noise(rng, 6.0), brain.voxels.noise(rng, 6.0)
+    mottle = brain.voxels.noise(rng, 12.0), brain.voxels.noise(rng, 12.0)
     overlays = [
         _overlay("spots", spots),
         _overlay("dura", dura),
@@ -83,9 +83,9 @@ def tissue_signal(scene: Scene, contrast: Contrast) -> Flat:
     for overlay in scene.overlays:
         value = light[overlay.tissue]
         if overlay.mottle is not None:
-            roughness = np.float32(0.04 if overlay.tissue in _FLUIDS else 0.1)
+            roughness = np.float32(0.03 if overlay.tissue in _FLUIDS else 0.07)
             mottle = np.float32(np.cos(angle)) * overlay.mottle[0] + np.float32(np.sin(angle)) * overlay.mottle[1]
-            value = value * (1 + roughness * (mottle + np.float32(0.5) * texture.take(overlay.at)))
+            value = value * (1 + roughness * (mottle + np.float32(0.3) * texture.take(overlay.at)))
         below = image.take(overlay.at)
         image[overlay.at] = below + overlay.share * (value - below)
     texture *= np.float32(contrast.texture)
