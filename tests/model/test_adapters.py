@@ -43,6 +43,24 @@ def test_outputs_and_gradients_are_those_of_peft(bias: bool, shape: tuple[int, .
     torch.testing.assert_close(run(ours, x), run(theirs, x))
 
 
+@pytest.mark.parametrize("learns", [(False, False), (True, False), (False, True)])
+def test_a_frozen_adapter_passes_the_same_gradient_on_and_keeps_nothing(learns: tuple[bool, bool]) -> None:
+    ours, theirs = pair()
+    x = torch.randn(4, IN)
+    expected = run(theirs, x)
+    weights = {"down": ours.lora_A["default"].weight, "up": ours.lora_B["default"].weight}
+    for weight, learning in zip(weights.values(), learns, strict=True):
+        weight.requires_grad_(learning)
+    given, kept = x.clone().requires_grad_(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda t: t):
+        y = ours(given)
+    torch.autograd.backward(y.pow(2).sum())
+    torch.testing.assert_close({"y": y, "x": given.grad}, {key: expected[key] for key in ("y", "x")})
+    for (name, weight), learning in zip(weights.items(), learns, strict=True):
+        torch.testing.assert_close(weight.grad, expected[name] if learning else None)
+    assert (torch.Size([4, IN]) in kept, torch.Size([4, RANK]) in kept) == learns
+
+
 def test_a_gradient_is_that_of_finite_differences() -> None:
     ours, _ = pair(bias=True)
     ours.double()

@@ -251,6 +251,69 @@ def test_a_batch_of_mixed_tasks_is_its_volumes_one_by_one(name: str, experts: Ta
         assert torch.equal(alone.groups[0], routing.groups[i])
 
 
+ASKED = torch.tensor([1, 0, 1, 1])
+"""Which of three volumes of different depth each of four tasks is about: one is asked about several times, one not."""
+TASKS = (0, 2, 1, 0)
+DEPTHS = torch.tensor([[True] * 3, [True, False, True], [False, True, False]])
+
+
+def asked(reader: Adaptation, name: str, at_once: bool) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor | None]]:
+    """Tokens, usage and gradients for what is asked about the volumes, each seen once or for every task anew."""
+    reader.model.requires_grad_(True)
+    pixels = make_volumes(name, 3, 3).requires_grad_()
+    routing = reader.route(make_prompts(len(TASKS)), torch.tensor(TASKS))
+    if at_once:
+        seen = reader.features(pixels, None, DEPTHS, routing, ASKED)
+    else:
+        seen = reader.features(pixels[ASKED], None, DEPTHS[ASKED], routing)
+    (probed(seen.tokens) + 30 * reader.routing_loss(routing)).backward()
+    assert pixels.grad is not None
+    gradients = {key: parameter.grad for key, parameter in reader.model.named_parameters()}
+    return seen.tokens, routing.usage.counts, pixels.grad, gradients
+
+
+@every_kind
+@pytest.mark.parametrize("experts", [SMALL, SOFT], ids=["hard", "soft"])
+@pytest.mark.parametrize("layers", ["none", "last-third", "all"])
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_volume_for_several_tasks_is_seen_as_for_each_anew(
+    name: str, experts: TaskExpertSettings, layers: Any, checkpointed: bool
+) -> None:
+    found = []
+    for at_once in (True, False):
+        reader = awake(name, experts, layers)
+        reader.model.train()
+        if checkpointed:
+            reader.model.activation_checkpointing_enable({"use_reentrant": False})
+        found.append(asked(reader, name, at_once))
+    torch.testing.assert_close(found[0][:3], found[1][:3], **CLOSE)
+    for key, gradient in found[1][3].items():
+        torch.testing.assert_close(found[0][3][key], gradient, atol=2e-3, rtol=2e-3, msg=key)
+
+
+@every_kind
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@torch.no_grad()
+def test_what_comes_before_the_experts_sees_a_volume_once(name: str, attention: str) -> None:
+    """All maps of the lower layers, and those of the attention before the first experts."""
+    reader = adapt(make_model(name, attn_implementation=attention), experts=SMALL)
+    place = TOWERS[type(reader.tower.config).model_type]
+    rows: dict[tuple[int, str], set[int]] = {}
+    for number, layer in enumerate(reader.tower.get_submodule(place.layers)):
+        for key, module in layer.named_modules():
+            if isinstance(module, nn.Linear) and ".experts." not in key:
+                found = rows.setdefault((number, key.partition(".")[0]), set())
+                module.register_forward_pre_hook(
+                    lambda module, args, found=found: found.add(args[0].numel() // module.in_features)
+                )
+    reader.features(make_volumes(name, 3, 3), None, DEPTHS, reader.route(make_prompts(len(TASKS))), ASKED)
+    first = KINDS[name].read - SMALL.blocks
+    (many,) = rows[first, "mlp"]
+    for (number, part), found in rows.items():
+        alike = number < first or (number == first and part == place.attention)
+        assert found == ({many * 5 // 9} if alike else {many} if number < KINDS[name].read else found)
+
+
 @every_kind
 @torch.no_grad()
 def test_another_task_changes_its_own_volume_alone(name: str) -> None:

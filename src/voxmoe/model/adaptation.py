@@ -5,8 +5,8 @@ same maps. Tokens of neighbouring slices may be averaged, then the model's own p
 language model. No weight is added and none is renamed. Task experts (`voxmoe.model.task_experts`), where they are
 wished for, are new, and work where a `Routing` says to which of them the volumes go.
 
-Shapes: B volume, D slice, C H W its channels and pixels, G group of averaged slices, T token of a group, O width of the
-language model, P width of a prompt's embedding.
+Shapes: B volume, R volume as it is seen for a task, D slice, C H W its channels and pixels, G group of averaged slices,
+T token of a group, O width of the language model, P width of a prompt's embedding.
 """
 
 from dataclasses import dataclass
@@ -150,16 +150,19 @@ class Adaptation:
         indices: Shaped[Tensor, "B D"] | None = None,
         present: Bool[Tensor, "B D"] | None = None,
         routing: Routing | None = None,
+        volume: Int[Tensor, " R"] | None = None,
     ) -> VolumeFeatures:
         """What the language model gets of volumes, whose slices are images as the tower takes them: of its size,
         normalised as by the model's own processor, not cut into tiles.
 
         `indices` are the places of the slices along the volume, 0, 1, .. if not given; only their differences matter.
         Slices that are not `present` are left out before the tower. With a `routing` (of this call alone), task experts
-        take part. Raises `StudyError` if a volume has no slices, `ValueError` if the routing is not one for it.
+        take part. With `volume`, features are those of these out of the B, each as often as it is named: what comes
+        before the task experts is computed once. Raises `StudyError` if a volume has no slices, `ValueError` if the
+        routing is not one for it.
         """
         if routing is not None:
-            self._check(routing, len(pixels))
+            self._check(routing, len(pixels) if volume is None else len(volume))
         if present is None:
             present = torch.ones(pixels.shape[:2], dtype=torch.bool, device=pixels.device)
         if indices is None:
@@ -167,8 +170,13 @@ class Adaptation:
         depths = present.sum(dim=1).tolist()
         if 0 in depths:
             raise StudyError(f"volume {depths.index(0)} of a batch of {len(depths)} has no slices")
+        same = None
+        if volume is not None:
+            pixels, indices, present = pixels[volume], indices[volume], present[volume]
+            depths = [depths[number] for number in volume.tolist()]
+            same = _same(volume)
         inner = self.model.base_model
-        with seeing(Volumes(depths, indices[present].float(), routing=routing)):
+        with seeing(Volumes(depths, indices[present].float(), routing=routing, same=same)):
             tokens = self.family.see(inner, self.tower, pixels[present].to(self.tower.dtype))
         groups = [torch.split(volume, self.settings.pool) for volume in torch.split(tokens, depths)]
         pooled = torch.stack([group.mean(dim=0) for volume in groups for group in volume])
@@ -204,6 +212,12 @@ class Adaptation:
             if adapters and ".lora_" in name:
                 parameter.requires_grad_(True)
         return [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+
+
+def _same(volume: Int[Tensor, " R"]) -> list[int] | None:
+    """As `Volumes` says which are the same."""
+    found, same = torch.unique(volume, return_inverse=True)
+    return same.tolist() if len(found) < len(volume) else None
 
 
 def _add_task_router(model: Any, groups: int) -> None:

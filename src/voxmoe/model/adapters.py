@@ -33,7 +33,8 @@ def draw_kept(like: Float[Tensor, "N I"], dropout: float) -> tuple[Bool[Tensor, 
 
 
 class _Adapted(torch.autograd.Function):
-    """The map of the module's docstring, with dropout on what the adapter reads. `base` gets no gradient."""
+    """The map of the module's docstring, with dropout on what the adapter reads. `base` gets no gradient, nor do `down`
+    and `up` where they are frozen; then nothing is kept for them."""
 
     @staticmethod
     def forward(
@@ -51,7 +52,8 @@ class _Adapted(torch.autograd.Function):
             kept, left = draw_kept(rows, dropout)
             read, scale = rows * kept, scale / left
         low = read @ down.T
-        ctx.save_for_backward(read, kept, base, down, up, low)
+        _, _, _, learns_down, learns_up, _, _ = ctx.needs_input_grad
+        ctx.save_for_backward(read if learns_down else None, kept, base, down, up, low if learns_up else None)
         ctx.scale = scale
         return F.linear(rows, base, bias).addmm_(low, up.T, alpha=scale)
 
@@ -67,7 +69,9 @@ class _Adapted(torch.autograd.Function):
                 rows.addmm_(below, down)
             else:
                 rows.add_((below @ down).mul_(kept))
-        return rows, None, None, below.T @ read, (above.T @ low).mul_(ctx.scale), None, None
+        to_down = None if read is None else below.T @ read
+        to_up = None if low is None else (above.T @ low).mul_(ctx.scale)
+        return rows, None, None, to_down, to_up, None, None
 
 
 class AdaptedLinear(LoraLinear):

@@ -8,8 +8,8 @@ family does with those of a single image.
 Several prompts may ask about one volume: `volume` tells which of the V volumes each of the B prompts is about. Task
 experts see a volume by what it is asked for: prompts of one task share what they make of it.
 
-Shapes: B prompt, V volume, D slice, C H W its channels and pixels, P prefix token, Q prompt token, A answer token, T
-token of a volume, O width of the language model, L token generated.
+Shapes: B prompt, V volume, R volume as it is seen for a task, D slice, C H W its channels and pixels, P prefix token, Q
+prompt token, A answer token, T token of a volume, O width of the language model, L token generated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -174,15 +174,16 @@ class VolumeReader(OwnWeights):
         indices: Shaped[Tensor, "V D"] | None = None,
         present: Bool[Tensor, "V D"] | None = None,
         routing: Routing | None = None,
+        volume: Int[Tensor, " R"] | None = None,
     ) -> VolumeFeatures:
         """What the language model gets of volumes, given as pictures of 8 bits with one channel or three; task experts
-        take part where a `routing` says to which of them the volumes go."""
+        take part where a `routing` says to which of them the volumes go, or those that `volume` names."""
         base = self.settings.base
         assert base.mean is not None
         assert base.std is not None
         colours = pixels.expand(-1, -1, 3, -1, -1).float() / 255
         mean, std = (colours.new_tensor(values)[:, None, None] for values in (base.mean, base.std))
-        return self.adaptation.features((colours - mean) / std, indices, present, routing)
+        return self.adaptation.features((colours - mean) / std, indices, present, routing, volume)
 
     def _prompt_embedding(
         self, prompt_ids: Int[Tensor, "B Q"], prompt_mask: Int[Tensor, "B Q"]
@@ -206,8 +207,8 @@ class VolumeReader(OwnWeights):
         task: Int[Tensor, " B"] | None = None,
         **kwargs: Any,
     ) -> View:
-        """Look at the volumes as the prompts ask for it. With task experts, a volume is looked at once for every group
-        of experts that a prompt about it goes to; in training that of its true `task`, unless the router chooses."""
+        """Look at the volumes as the prompts ask for it. With task experts, a volume is seen by every group of experts
+        that a prompt about it goes to; in training that of its true `task`, unless the router chooses."""
         whose = torch.arange(len(prompt_ids), device=prompt_ids.device) if volume is None else volume
         experts = self.settings.experts
         if experts is None:
@@ -220,9 +221,7 @@ class VolumeReader(OwnWeights):
             _, apart = torch.unique(torch.stack([whose, group], dim=1), dim=0, return_inverse=True)
             first = [int((apart == one).nonzero()[0]) for one in range(int(apart.max()) + 1)]
         routing = self.adaptation.route(prompts[first], None if task is None else task[first])
-        of = whose[first]
-        indices, present = (None if each is None else each[of] for each in (indices, present))
-        return View(self.look(pixels[of], indices, present, routing), apart, routing)
+        return View(self.look(pixels, indices, present, routing, whose[first]), apart, routing)
 
     def _embed(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L O"]:
         embedded: Tensor = self.language_model.get_input_embeddings()(ids)

@@ -9,21 +9,26 @@ Which slices make a volume is said for the time of one forward pass (`seeing`). 
 checkpointed, so that it is still known when the layer is computed again in the backward pass, in whichever thread.
 Where nothing is said, every image is seen by itself, as before.
 
-Shapes: V volume, S slice of all volumes, D slice of one volume, N token of a slice, H head, C channel of a head, R = C
-/ 2 pair of channels; B L, images and tokens as the tower lays them out, S N or 1 (S N).
+A batch may hold a volume several times, to be seen by other task experts each time. What comes before the first of them
+is then computed once for each volume that differs (`see_alike`).
+
+Shapes: V volume, S slice of all volumes, F slice of the volumes that differ, D slice of one volume, N token of a slice,
+H head, C channel of a head, R = C / 2 pair of channels; B L, images and tokens as the tower lays them out, S N or 1
+(S N).
 """
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from pydantic import Field, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -67,6 +72,8 @@ class Volumes:
     """Tokens of the parts of a slice that do not attend to one another, in their order; None: a slice is one part."""
     routing: Routing | None = None
     """To which task experts the volumes go; None: to none."""
+    same: list[int] | None = None
+    """Of each volume, which of those that differ it is, by their numbers 0, 1, ..; None: all differ."""
 
     def by_slice(self, values: Shaped[Tensor, "V *rest"]) -> Shaped[Tensor, "S *rest"]:
         """What is said of each volume, of each of its slices."""
@@ -78,6 +85,27 @@ class Volumes:
         """Indices from each volume's first slice on. Attention depends on differences alone; these keep the angles
         small, and a volume of one slice unturned."""
         return torch.cat([indices - indices[0] for indices in torch.split(self.indices, self.depths)])
+
+    @cached_property
+    def first(self) -> Int[Tensor, " F"]:
+        """The slices of the volumes that differ, where each is first."""
+        assert self.same is not None
+        slices = torch.split(torch.arange(len(self.indices), device=self.indices.device), self.depths)
+        return torch.cat([slices[self.same.index(number)] for number in range(max(self.same) + 1)])
+
+    @cached_property
+    def again(self) -> Int[Tensor, " S"]:
+        """Of every slice, which of the `first` it is."""
+        assert self.same is not None
+        slices = torch.split(torch.arange(len(self.first), device=self.indices.device), self.once.depths)
+        return torch.cat([slices[number] for number in self.same])
+
+    @cached_property
+    def once(self) -> "Volumes":
+        """The volumes that differ."""
+        assert self.same is not None
+        depths = [self.depths[self.same.index(number)] for number in range(max(self.same) + 1)]
+        return replace(self, depths=depths, indices=self.indices[self.first], routing=None, same=None)
 
 
 _VOLUMES: ContextVar[Volumes | None] = ContextVar("volumes", default=None)
@@ -228,6 +256,53 @@ def _across_slices(
 AttentionInterface.register(_NAME, _across_slices)
 
 
+# -------------------------------------------------------------------------------------------- volumes that are the same
+
+See = Callable[[Volumes, tuple[Any, ...], dict[str, Any]], Any]
+"""A forward pass with these volumes and arguments."""
+
+
+def _picked(said: Any, slices: Int[Tensor, " F"], count: int, length: int) -> Any:
+    """What is said of the first axis of `length`, `count` slices one after the other, of some of these; what is said of
+    something else as it is."""
+    if isinstance(said, tuple):
+        return tuple(_picked(each, slices, count, length) for each in said)
+    if not isinstance(said, Tensor) or said.shape[:1] != (length,):
+        return said
+    return said.reshape(count, -1, *said.shape[1:]).index_select(0, slices).flatten(0, 1)
+
+
+def _cuts(cuts: Int[Tensor, " C"], fewer: int, count: int) -> Int[Tensor, " C1"]:
+    """Qwen2.5-VL's `cu_seqlens` (`voxmoe.model.towers`) for `fewer` of `count` slices."""
+    end = (cuts[-1:].long() * fewer // count).to(cuts.dtype)
+    return torch.cat([cuts[cuts < end], end])
+
+
+def _see_once(see: See, volumes: Volumes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What `see` makes of the volumes, from the volumes that differ."""
+    count, fewer = len(volumes.indices), len(volumes.first)
+    length = len(args[0] if args else kwargs["hidden_states"])
+    args = _picked(args, volumes.first, count, length)
+    kwargs = {name: _picked(said, volumes.first, count, length) for name, said in kwargs.items()}
+    if "cu_seqlens" in kwargs:
+        kwargs["cu_seqlens"] = _cuts(kwargs["cu_seqlens"], fewer, count)
+    return _picked(see(volumes.once, args, kwargs), volumes.again, fewer, length * fewer // count)
+
+
+class _Alike(nn.Module):
+    """Mixed into the class of a part of a layer: it sees a volume once, however often a batch holds it."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        volumes = _VOLUMES.get()
+        if volumes is None or volumes.same is None:
+            return super().forward(*args, **kwargs)
+        return _see_once(self._see, volumes, args, kwargs)
+
+    def _see(self, volumes: Volumes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with seeing(volumes):
+            return super().forward(*args, **kwargs)
+
+
 # ------------------------------------------------------------------------------------------------------------- layers
 
 Arrange = Callable[[Volumes, dict[str, Any]], tuple[Volumes, dict[str, Any]]]
@@ -238,14 +313,20 @@ class _Keeping(GradientCheckpointingLayer):
     """Mixed into the class of a layer. What it sees is an argument of its forward pass, and so kept by a checkpoint."""
 
     arrange: Arrange | None = None
+    alike = False
+    """Whether it sees a volume once, however often a batch holds it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        volumes = _VOLUMES.get()
-        if volumes is not None and self.arrange is not None:
-            volumes, kwargs = self.arrange(volumes, kwargs)
-        return super().__call__(*args, volumes=volumes, **kwargs)
+        return super().__call__(*args, volumes=_VOLUMES.get(), **kwargs)
 
     def forward(self, *args: Any, volumes: Volumes | None, **kwargs: Any) -> Any:
+        if self.alike and volumes is not None and volumes.same is not None:
+            return _see_once(self._see, volumes, args, kwargs)
+        return self._see(volumes, args, kwargs)
+
+    def _see(self, volumes: Volumes | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if volumes is not None and self.arrange is not None:
+            volumes, kwargs = self.arrange(volumes, kwargs)
         with seeing(volumes):
             return super().forward(*args, **kwargs)
 
@@ -259,6 +340,18 @@ def keep_volumes(layer: Any, arrange: Arrange | None = None) -> None:
     # The name stays: by it, FSDP finds the layers that it wraps.
     layer.__class__ = type(kind.__name__, (_Keeping, kind), {})
     layer.arrange = arrange
+
+
+def see_alike(layer: Any) -> None:
+    """Let a layer before all task experts see a volume once, however often a batch holds it, in place."""
+    keep_volumes(layer)
+    layer.alike = True
+
+
+def attend_alike(attention: Any) -> None:
+    """Let the attention of the first layer with task experts do so: it comes before them. In place."""
+    kind = type(attention)
+    attention.__class__ = type(kind.__name__, (_Alike, kind), {})
 
 
 def span_slices(layer: Any, attention: Any, settings: SliceSettings, arrange: Arrange | None = None) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from voxmoe.errors import WeightsError
 from voxmoe.model.routing import Passed, at_least_single
-from voxmoe.model.slices import Volumes, keep_volumes, volumes_seen
+from voxmoe.model.slices import Volumes, attend_alike, keep_volumes, see_alike, volumes_seen
 from voxmoe.model.towers import TOWERS, Tower, entry_of, part
 from voxmoe.settings import Settings
 from voxmoe.vocabulary import CTTask
@@ -212,20 +212,25 @@ def _guide(layer: nn.Module, mlp: Any, experts: TaskExperts) -> None:
 
 
 def add_experts(tower: Any, settings: TaskExpertSettings, read: int | None = None) -> tuple[TaskExperts, ...]:
-    """Give the last of the `read` layers of a vision tower experts, in place; they are returned.
+    """Give the last of the `read` layers of a vision tower experts, in place; they are returned. What comes before them
+    sees a volume once that goes to several groups.
 
     Raises `WeightsError` if the kind of tower is not known, not as it is known, has experts or too few layers.
     """
     kind, place = entry_of(tower, TOWERS)
     layers = list(part(tower, place.layers, kind).children())
     found = []
-    for number in settings.places(len(layers) if read is None else read):
+    places = settings.places(len(layers) if read is None else read)
+    for number in places:
         mlp = part(layers[number], place.mlp, kind)
         if isinstance(mlp, _Guided):
             raise WeightsError(f"{kind}: layer {number} has experts already: adapt a model once, freshly loaded")
         part(mlp, place.last, kind)
         found.append(TaskExperts(mlp, place, settings, number))
         _guide(layers[number], mlp, found[-1])
+    for layer in layers[: places.start]:
+        see_alike(layer)
+    attend_alike(part(layers[places.start], place.attention, kind))
     return tuple(found)
 
 
