@@ -1,6 +1,7 @@
 """Attention across slices: rotation, windows and segments against one dense mask, what it keeps, what it computes."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 from voxmoe.bench.step import SavedBytes, peak_of
@@ -164,6 +166,36 @@ def test_half_precision_comes_out_as_it_went_in() -> None:
     half = attend_slices(q.bfloat16(), k.bfloat16(), v.bfloat16(), volumes, settings, ATTEND)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), exact, atol=0.05, rtol=0.05)
+
+
+def across(tokens: int, dtype: torch.dtype, window: int | None = None) -> tuple[Tensor, list[Tensor], int]:
+    """What an attention module gets of two volumes while plain attention is asked for, the gradients, and the most
+    numbers that are kept in one tensor for them."""
+    from voxmoe.model.slices import _across_slices
+
+    parts = [torch.cat([x] * 2).detach().to(dtype).transpose(1, 2).requires_grad_() for x in heads(4, tokens)]
+    module = SimpleNamespace(slices=SliceSettings(window=window))
+    sizes = [0]
+    with sdpa_kernel(SDPBackend.MATH), seeing(Volumes([4, 4], torch.arange(8.0))):
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+            out, _ = _across_slices(module, *parts, None, SCALE)
+        grads = gradients(out.float(), parts)
+    return out, grads, max(sizes)
+
+
+@pytest.mark.parametrize("window", [None, 1])
+def test_long_attention_in_bf16_is_that_of_single_precision_and_keeps_no_scores(window: int | None) -> None:
+    tokens = 256 if window is None else 342
+    out, grads, kept = across(tokens, torch.bfloat16, window)
+    expected, exact, _ = across(tokens, torch.float32, window)
+    assert {x.dtype for x in (out, *grads)} == {torch.bfloat16}
+    torch.testing.assert_close(out.float(), expected, atol=0.02, rtol=0.02)
+    for found, wanted in zip(grads, exact, strict=True):
+        assert (found.float() - wanted).norm() < 0.02 * wanted.norm()
+    assert kept < 4 * tokens * 1024
+    assert across(tokens // 2, torch.bfloat16, window)[2] >= tokens * tokens, (
+        "short attention is left as it is asked for"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- cost

@@ -30,6 +30,7 @@ from jaxtyping import Float, Int, Shaped
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -230,6 +231,26 @@ def attend_slices(
     return torch.cat(seen, dim=1)
 
 
+_LONG = 1024
+"""Keys of a query from which on attention in bf16 on a CPU is computed in float32."""
+
+
+def _too_long_for_bf16(q: Float[Tensor, "S N H C"], volumes: Volumes, window: int | None) -> bool:
+    """Whether a CPU gets attention done sooner in float32. In bf16 PyTorch's kernel that keeps no scores is slow at the
+    backward pass, and the plain one (`voxmoe.training.trainer`) writes and reads all scores
+    (benchmarks/attention_kernels.py)."""
+    deepest = max(volumes.depths)
+    slices = deepest if window is None else min(deepest, 2 * window + 1)
+    keys = slices * max(volumes.segments or [q.shape[1]])
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16 and keys >= _LONG
+
+
+@contextmanager
+def _in_single() -> Iterator[None]:
+    with torch.autocast("cpu", enabled=False), sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
+        yield
+
+
 def _across_slices(
     module: Any,
     query: Float[Tensor, "B H L C"],
@@ -249,7 +270,12 @@ def _across_slices(
         return out, weights
     count, heads, channels = len(volumes.indices), query.shape[1], query.shape[3]
     q, k, v = (x.transpose(1, 2).reshape(count, -1, heads, channels) for x in (query, key, value))
-    seen = attend_slices(q, k, v, volumes, module.slices, _attention(scaling, dropout))
+    attend = _attention(scaling, dropout)
+    if _too_long_for_bf16(q, volumes, module.slices.window):
+        with _in_single():
+            seen = attend_slices(q.float(), k.float(), v.float(), volumes, module.slices, attend).to(query.dtype)
+    else:
+        seen = attend_slices(q, k, v, volumes, module.slices, attend)
     return seen.reshape(query.transpose(1, 2).shape), None
 
 

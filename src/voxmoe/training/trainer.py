@@ -172,7 +172,8 @@ class FitTrainer(Trainer):
         return torch.autocast(self.args.device.type, torch.bfloat16, self.fit.bf16, kept)
 
     def _attention(self) -> contextlib.AbstractContextManager[None]:
-        """On a CPU in bf16 the backward pass of fused attention takes longer than all of plain attention."""
+        """On a CPU in bf16 the backward pass of fused attention takes longer than all of plain attention. Where that
+        across the slices of volumes is long, it goes a way of its own (`voxmoe.model.slices`)."""
         return sdpa_kernel(SDPBackend.MATH) if self.args.device.type == "cpu" and self.fit.bf16 else _nothing()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
