@@ -16,19 +16,34 @@ def pieces(shape: tuple[int, int, int] = (12, 8, 5), seed: int = 0) -> np.ndarra
     return np.random.default_rng(seed).integers(0, 4, shape).astype(np.uint8)
 
 
+def boxed(plane: np.ndarray, cells: int) -> np.ndarray:
+    """The mean over equal boxes, of pixels cut into as many pieces as there are boxes along each axis."""
+    fine = plane.repeat(cells, axis=0).repeat(cells, axis=1)
+    return fine.reshape(cells, plane.shape[0], cells, plane.shape[1]).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize("cells", [1, 4, 5, 12, 16])
 @pytest.mark.parametrize("square", ["pad", "crop"])
-@pytest.mark.parametrize("grid", [(1.0, 1.0, 1.0), (1.0, 2.0, 3.0)])
 @pytest.mark.parametrize("depth", [None, 3, 7])
-def test_shares_are_the_pictures_of_each_label(
-    square: str, grid: tuple[float, float, float], depth: int | None
-) -> None:
-    """Of grey values that are 1 where the label is, in pictures of as many pixels as there are parts."""
-    mask = mask_of(pieces(), grid)
-    settings = PictureSettings(windows=(), size=6, depth=depth, square=square)
-    shares = label_shares(mask, (1, 3), settings, 6)
+def test_shares_are_means_over_boxes_of_the_pictures_of_each_label(square: str, depth: int | None, cells: int) -> None:
+    """Of grey values that are 1 where the label is, in pictures with the pixels of the plane."""
+    mask = mask_of(pieces())
+    settings = PictureSettings(windows=(), size=12 if square == "pad" else 8, depth=depth, square=square)
+    shares = label_shares(mask, (1, 3), settings, cells)
     for place, value in enumerate((1, 3)):
         alone = GreyVolume(np.asfortranarray(mask.data == value, np.float32), mask.affine, "grey")
-        np.testing.assert_allclose(shares[:, place], windowed(alone, settings)[:, 0], atol=1e-6)
+        expected = [boxed(picture, cells) for picture in windowed(alone, settings)[:, 0]]
+        np.testing.assert_allclose(shares[:, place], expected, atol=1e-6)
+
+
+def test_a_part_is_as_wide_in_mm_along_both_axes() -> None:
+    """Pixels of 1 x 2 mm: 16 x 8 of them are a square."""
+    data = np.zeros((16, 8, 1), np.uint8)
+    data[4:8, 2:4] = 1  # second from the right and from behind, of the picture the last but one
+    shares = label_shares(mask_of(data, (1, 2, 3)), (1,), PictureSettings(depth=None), 4)
+    expected = np.zeros((4, 4))
+    expected[2, 2] = 1
+    np.testing.assert_allclose(shares[0, 0], expected, atol=1e-6)
 
 
 def test_shares_of_all_labels_add_up_to_one_where_the_plane_is() -> None:
@@ -37,11 +52,9 @@ def test_shares_of_all_labels_add_up_to_one_where_the_plane_is() -> None:
 
 
 def test_a_labelled_plane_is_one_and_its_padding_none() -> None:
-    """But for the rows beside the edge, to which linear resampling brings something of the other side."""
     shares = label_shares(mask_of(np.ones((16, 8, 2), np.uint8)), (1, 2), PictureSettings(depth=None), 8)
-    np.testing.assert_allclose(shares[:, 0, 3:5], 1, atol=1e-6)
-    assert not shares[:, 0, [0, 7]].any()
-    np.testing.assert_allclose(shares[:, 0].mean(axis=(1, 2)), 0.5, atol=1e-6)
+    np.testing.assert_allclose(shares[:, 0, 2:6], 1, atol=1e-6)
+    assert not shares[:, 0, [0, 1, 6, 7]].any()
     assert not shares[:, 1].any()
 
 

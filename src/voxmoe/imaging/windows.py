@@ -135,12 +135,20 @@ def to_pictures(volume: Drawable, settings: PictureSettings) -> UInt8[np.ndarray
     return steps
 
 
+def _parts(count: int, parts: int) -> Float32[np.ndarray, "P N"]:
+    """How much each of `count` pixels in a row has of each of as many equal parts, 0 to 1; a part's add up to 1."""
+    edges, bounds = np.arange(count + 1), np.arange(parts + 1) * count / parts
+    inside = np.clip(edges, bounds[:-1, None], bounds[1:, None])
+    return (np.diff(inside) * parts / count).astype(np.float32)
+
+
 def label_shares(
     mask: Volume, values: Sequence[int], settings: PictureSettings, cells: int
 ) -> Float32[np.ndarray, "D L P P"]:
-    """How much of each of `cells` x `cells` parts of every picture each label value covers, 0 to 1.
+    """How much of the area of each of `cells` x `cells` equal parts of every picture each label value covers, 0 to 1.
 
-    Pictures lie as `windowed` draws them of the volume with this mask; what a square is padded with has no label.
+    Pictures lie as `windowed` draws them of the volume with this mask, each by the slice in its middle; what a square
+    is padded with has no label. Nothing outside of a part counts.
     """
     depth = settings.depth or mask.shape[2]
     shares = np.zeros((depth, len(values), cells, cells), dtype=np.float32)
@@ -149,5 +157,6 @@ def label_shares(
         there = set(np.unique(plane).tolist())
         for place in [place for place, value in enumerate(values) if value in there]:
             covered = _squared((plane == values[place]).astype(np.float32), mask.spacing[:2], settings.square, 0.0)
-            shares[index, place] = resample(covered, (1, cells, cells))[0, ::-1, ::-1]
+            rows, columns = (_parts(count, cells) for count in covered.shape[:2])
+            shares[index, place] = (rows @ covered[:, :, 0] @ columns.T).T[::-1, ::-1]
     return shares
