@@ -279,8 +279,13 @@ def test_a_reader_starts_from_another_s_weights(folders: dict[str, Path], tmp_pa
     second = reader_of(folders["smolvlm"], labels=2)
     assert second.start_from(tmp_path) == []
     assert bool((second.dense.weight == 3.0).all())
+    for labels in (0, 3):
+        with pytest.raises(
+            WeightsError, match=rf"tell 2 labels .* this one's is to tell {labels}; set model.labels=2$"
+        ):
+            reader_of(folders["smolvlm"], labels=labels).start_from(tmp_path)
     with pytest.raises(WeightsError, match="not a start for this model"):
-        reader_of(folders["smolvlm"]).start_from(tmp_path)
+        reader_of(folders["smolvlm"], labels=2, lora=None).start_from(tmp_path)
 
 
 def test_wrong_models_and_settings_are_refused(folders: dict[str, Path], tiny_language: Path) -> None:

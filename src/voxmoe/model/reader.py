@@ -12,6 +12,7 @@ Shapes: B prompt, V volume, R volume as it is seen for a task, D slice, C H W it
 prompt token, A answer token, T token of a volume, O width of the language model, L token generated.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -339,6 +340,14 @@ class VolumeReader(OwnWeights):
         return list(dict.fromkeys([self.tokenizer.eos_token_id, *others]))
 
     # ------------------------------------------------------------------- saving
+
+    def check_start(self, place: str | os.PathLike[str], state: Mapping[str, Tensor]) -> None:
+        labels = self.settings.labels
+        if "dense.bias" in state and (found := len(state["dense.bias"]) - 1) != labels:
+            raise WeightsError(
+                f"{place}: not a start for this model: its tower was taught to tell {found} labels (model.labels), "
+                f"this one's is to tell {labels}; set model.labels={found}"
+            )
 
     def own_state(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """All weights but those that the language model brings along; out of `state` where that is given."""
