@@ -41,6 +41,13 @@ def test_evaluate_prints_tables_and_results_prints_them_again(
     assert again.startswith(printed)
     for words in ("partially-out-of-scope: mpLLM", "F1 macro", "AUROC", "adaptive ECE", "effective experts"):
         assert words in again, words
+    code, page, err = voxmoe("results", out, "--markdown")
+    assert (code, err) == (0, "")
+    titles = [line for line in printed.splitlines() if line.startswith(("accuracy in %", "by label"))]
+    assert len(titles) == 2
+    assert all(f"\n\n{title.strip()}\n\n| " in page for title in titles)
+    assert page.startswith(printed.splitlines()[0] + "\n\n")
+    assert "calibration of mpLLM" in page
     code, _, err = voxmoe("results", dataset / "manifest.json")
     assert code == 2
     assert "holds no results" in err
@@ -62,6 +69,10 @@ def test_results_prints_what_was_said_about_cts(voxmoe: Run, tmp_path: Path) -> 
         "ours than random",
     ):
         assert words in printed, words
+    code, page, err = voxmoe("results", tmp_path / "said.json", "--markdown")
+    assert (code, err) == (0, "")
+    assert "\n\nclosed questions: accuracy in %, ± deviation by patient\n\n|  | organ | mean of kinds |" in page
+    assert "| ours than random | 50.0 (-) |" in page
 
 
 def test_evaluate_as_json(voxmoe: Run, tiny_model: Path, dataset: Path) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from voxmoe.evaluation.said import evaluate_said
-from voxmoe.evaluation.said_tables import details, headline, summary, to_markdown
-from voxmoe.evaluation.tables import Table
+from voxmoe.evaluation.said_tables import details, headline, summary
+from voxmoe.evaluation.tables import Table, to_markdown
 from voxmoe.vocabulary import CTTask
 from voxmoe.vqa.ct.exchange import Exchange
 

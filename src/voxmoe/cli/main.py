@@ -486,9 +486,8 @@ def evaluate(
     from voxmoe.evaluation.results import save
     from voxmoe.vqa.ct.dataset import is_ct_dataset
 
-    about_ct = is_ct_dataset(dataset)
     with show.Progress() as progress:
-        if about_ct:
+        if is_ct_dataset(dataset):
             from voxmoe.evaluation.reading import evaluate_reader
 
             if text or modality_subsets or cross or predictions is not None:
@@ -514,7 +513,7 @@ def evaluate(
                 seed=seed,
                 report=progress.report,
             )
-    show.result(found, show.said if about_ct else show.evaluation, json)
+    show.result(found, show.evaluation, json)
     if out is not None:
         save(out, found)
         show.note(f"all tables: voxmoe results {out}")
@@ -523,6 +522,7 @@ def evaluate(
 @app.command()
 def results(
     files: Annotated[list[Path], typer.Argument(metavar="FILE..", help="Results that `evaluate --out` wrote.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables for a page of documentation.")] = False,
 ) -> None:
     """Print evaluations again, with all their tables: kinds of question, regions, scope, calibration, experts.
 
@@ -532,7 +532,7 @@ def results(
     from voxmoe.evaluation.results import load_any
 
     for found in [load_any(file) for file in files]:
-        show.evaluation_in_full(found)
+        (show.evaluation_page if markdown else show.evaluation_in_full)(found)
 
 
 @app.command()

@@ -333,38 +333,32 @@ def _tables(found: "list[tables.Table]") -> None:
         out.print(printed)
 
 
-def evaluation(results: dict[str, Any]) -> None:
-    from voxmoe.evaluation import tables
+def _tables_of(results: dict[str, Any]) -> Any:
+    """What makes tables of results of this kind."""
+    from voxmoe.evaluation import said_tables, tables
+    from voxmoe.evaluation.results import SAID
 
-    for line in tables.headline(results):
+    return said_tables if results.get("kind") == SAID else tables
+
+
+def evaluation(results: dict[str, Any]) -> None:
+    made = _tables_of(results)
+    for line in made.headline(results):
         out.print(line)
-    _tables(tables.summary(results))
+    _tables(made.summary(results))
 
 
 def evaluation_in_full(results: dict[str, Any]) -> None:
-    from voxmoe.evaluation import tables
-    from voxmoe.evaluation.results import SAID
-
-    if results.get("kind") == SAID:
-        said_in_full(results)
-    else:
-        evaluation(results)
-        _tables(tables.details(results))
+    evaluation(results)
+    _tables(_tables_of(results).details(results))
 
 
-def said(record: dict[str, Any]) -> None:
-    from voxmoe.evaluation import said_tables
+def evaluation_page(results: dict[str, Any]) -> None:
+    from voxmoe.evaluation.tables import to_markdown
 
-    for line in said_tables.headline(record):
-        out.print(line)
-    _tables(said_tables.summary(record))
-
-
-def said_in_full(record: dict[str, Any]) -> None:
-    from voxmoe.evaluation import said_tables
-
-    said(record)
-    _tables(said_tables.details(record))
+    made = _tables_of(results)
+    tables = [*made.summary(results), *made.details(results)]
+    out.print("\n\n".join([*made.headline(results), to_markdown(tables)]) + "\n", markup=False)
 
 
 def router(record: dict[str, Any]) -> None:
@@ -496,7 +490,7 @@ def reproduction(found: list[dict[str, Any]]) -> None:
 
 
 def markdown(found: list[dict[str, Any]]) -> None:
-    from voxmoe.evaluation.said_tables import to_markdown as tables_to_markdown
+    from voxmoe.evaluation.tables import to_markdown as tables_to_markdown
     from voxmoe.reproduction.ct import ct_footnote, ct_table
     from voxmoe.reproduction.table import footnote, to_markdown
 

@@ -110,13 +110,3 @@ def _differences(task: CTTask, record: Record) -> Table:
                 rows.append([f"{name} than {other}", *(f"{sure(one)} ({sure_interval(one)})" for one in told)])
     title = f"{_TITLES[task]}: by how much better, in percent points, ± deviation by patient (95 %)"
     return Table(title, [_NAMES[measure] for measure in measures], rows)
-
-
-def to_markdown(tables: Sequence[Table]) -> str:
-    """The tables for a page of documentation, each below its title."""
-    return "\n\n".join(f"{table.title}\n\n{_markdown(table)}" for table in tables)
-
-
-def _markdown(table: Table) -> str:
-    lines = [["", *table.columns], ["---", *["---:"] * len(table.columns)], *table.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

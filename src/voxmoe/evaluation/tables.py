@@ -1,4 +1,5 @@
-"""Results as tables of text: what `voxmoe evaluate`, `voxmoe router` and `voxmoe readers score` print."""
+"""Results as tables of text, for a terminal or a page: what `voxmoe evaluate`, `voxmoe results`, `voxmoe router` and
+`voxmoe readers score` print."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,19 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+
+def markdown(rows: Sequence[Sequence[str]], named: int = 1) -> str:
+    """Rows, the first with the names of the columns, for a page of documentation; all columns but the first `named`
+    hold numbers."""
+    rule = [*["---"] * named, *["---:"] * (len(rows[0]) - named)]
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+
+
+def to_markdown(tables: Iterable[Table]) -> str:
+    """Tables for a page, each below its title."""
+    return "\n\n".join(f"{table.title}\n\n{markdown([['', *table.columns], *table.rows])}" for table in tables)
 
 
 def number(value: float | None, digits: int = 1) -> str:

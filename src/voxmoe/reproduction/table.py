@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from voxmoe.evaluation.tables import Table
+from voxmoe.evaluation.tables import Table, markdown
 
 PAPER = "paper"
 
@@ -68,10 +68,7 @@ def to_table(table: Mapping[str, Any]) -> Table:
 
 def to_markdown(table: Mapping[str, Any]) -> str:
     """The table for a page of documentation."""
-    rows = [header(table), *lines(table)]
-    numbers = len(rows[0]) - len(table["columns"])
-    rule = ["---"] * len(table["columns"]) + ["---:"] * numbers
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], rule, *rows[1:]))
+    return markdown([header(table), *lines(table)], named=len(table["columns"]))
 
 
 def footnote(table: Mapping[str, Any]) -> str:
