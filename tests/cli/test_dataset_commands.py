@@ -40,6 +40,7 @@ def test_audit_clean_then_leaking_then_without_images(voxmoe: Run, dataset: Path
     code, out, err = voxmoe("audit", own, "--jobs", "1")
     assert code == 0, out
     assert "no leakage found" in out
+    assert out.startswith(f"16 images of studies or volumes (4 in {own}) were compared with one another\n")
     assert "fingerprinting images: 16/16" in err
     studies = json.loads((own / "meta" / "studies.json").read_text())
     test = next(one for one in studies if one["split"] == "test")

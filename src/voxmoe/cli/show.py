@@ -313,8 +313,10 @@ def _pairs(matches: list[dict[str, Any]]) -> None:
 
 
 def audit(found: dict[str, Any]) -> None:
-    studies = ", ".join(f"{count:,} of {dataset}" for dataset, count in found["studies"].items())
-    out.print(f"compared studies or volumes, {studies}: {found['images']:,} images")
+    where = " and ".join(f"{count:,} in {dataset}" for dataset, count in found["studies"].items())
+    out.print(
+        f"{found['images']:,} images of studies or volumes ({where}) were compared with one another", markup=False
+    )
     if found["duplicates"]:
         out.print(f"{len(found['duplicates'])} pairs within one split (no leak, but they count twice):")
         _pairs(found["duplicates"])
