@@ -13,10 +13,15 @@ from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
 from voxmoe.errors import TrainingError
+from voxmoe.imaging.torso import write_torsos
+from voxmoe.training.any_recipe import load_any
 from voxmoe.training.processes import Processes
+from voxmoe.training.reader_recipe import ReaderRecipe
+from voxmoe.training.reader_run import train_reader
 from voxmoe.training.recipe import FitSettings, load_recipe
 from voxmoe.training.run import train
 from voxmoe.training.trainer import shared_accumulation
+from voxmoe.vqa.ct.collect import collect
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "accelerate"
 CHANGES = [
@@ -33,8 +38,38 @@ def alone(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(load_recipe(tiny_recipe, [*CHANGES, f"out={tmp_path_factory.mktemp('alone')}"]))
 
 
-def launch(launcher: list[str], tiny_recipe: Path, out: Path) -> None:
-    command = [sys.executable, *launcher, "train", str(tiny_recipe), *CHANGES, f"out={out}"]
+@pytest.fixture(scope="module")
+def reader_recipe(tiny_language: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a reader with task experts, both stages at once, on CT phantoms."""
+    root = tmp_path_factory.mktemp("reader")
+    write_torsos(root / "cohort", 3, 5, shape=(48, 48, 32))
+    collect("phantom", [str(root / "cohort" / "truth.jsonl")], root / "volumes", root / "cohort" / "volumes")
+    language = {"name": str(tiny_language), "lora": None}
+    recipe = {
+        "system": "tgh-moe",
+        "name": "reader",
+        "stage": "together",
+        "data": str(root / "volumes"),
+        "out": str(root / "alone"),
+        "model": {
+            "base": {"kind": "fresh", "language": language, "size": 16, "patch": 4, "hidden": 16, "layers": 3,
+                     "heads": 2, "merge": 4},
+            "pictures": {"size": 16, "depth": 4},
+            "lora": {"rank": 2, "alpha": 4, "dropout": 0.2},
+            "experts": {"blocks": 1, "experts": 2, "rank": 2},
+        },
+        "fit": {"max_steps": 4, "batch_size": 4, "accumulation": 2, "save_steps": 2, "precision": "fp32"},
+    }  # fmt: skip
+    path = root / "reader.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "voxmoe"]
+
+
+def launch(launcher: list[str], recipe: Path, changes: list[str], out: Path) -> None:
+    command = [sys.executable, *launcher, "train", str(recipe), *changes, f"out={out}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_TORCH_DEVICE": "cpu"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -64,16 +99,25 @@ def test_two_processes_by_torchrun(
     alone: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOXMOE_HOME", str(tmp_path / "home"))  # nothing is kept yet: they compute it together
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "voxmoe"]
-    launch(launcher, tiny_recipe, tmp_path / "out")
+    launch(TORCHRUN, tiny_recipe, CHANGES, tmp_path / "out")
     close(alone, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_two_processes_teach_a_reader(reader_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, _ = load_any(reader_recipe)
+    assert isinstance(recipe, ReaderRecipe)
+    train_reader(recipe)
+    monkeypatch.setenv("VOXMOE_HOME", str(tmp_path / "home"))
+    launch(TORCHRUN, reader_recipe, [], tmp_path / "out")
+    close(recipe.out, tmp_path / "out")
 
 
 @pytest.mark.slow
 def test_two_processes_by_the_fsdp_config(alone: Path, tiny_recipe: Path, tmp_path: Path) -> None:
     options = ["--config_file", str(CONFIGS / "fsdp.yaml"), "--num_processes", "2", "--main_process_port", "0"]
     script = str(Path(__file__).with_name("fsdp_on_cpu.py"))
-    launch(["-m", "accelerate.commands.launch", *options, script], tiny_recipe, tmp_path / "out")
+    launch(["-m", "accelerate.commands.launch", *options, script], tiny_recipe, CHANGES, tmp_path / "out")
     close(alone, tmp_path / "out")
 
 
