@@ -70,7 +70,9 @@ def fresh(answerer: ScanAnswerer, question: str, volume: Volume) -> str:
 
 def test_the_form_of_an_answer(answerer: ScanAnswerer, torso: Volume, tiny_reader: Path) -> None:
     said = answerer.ask(torso, "Which side?", ["left", "right"]).to_json()
-    assert list(said) == ["question", "text", "choice", "task", "model", "seconds"]
+    assert list(said) == ["question", "text", "choice", "choices", "task", "model", "seconds"]
+    assert [(one["letter"], one["text"]) for one in said["choices"]] == [("A", "left"), ("B", "right")]
+    assert sum(one["probability"] for one in said["choices"]) == pytest.approx(1)
     assert said["question"] == "Which side?"
     assert said["task"]["name"] in set(CTTask)
     assert 1 / 3 <= said["task"]["probability"] <= 1
@@ -79,6 +81,7 @@ def test_the_form_of_an_answer(answerer: ScanAnswerer, torso: Volume, tiny_reade
     report = answerer.report(torso)
     assert report.question == REPORT_PROMPT
     assert report.choice is None
+    assert report.choices == ()
     assert "not a medical device" in report.to_report()["limits"]
 
 
@@ -98,7 +101,9 @@ def test_the_choice_that_a_text_names_is_read_off(
     answer = answerer.ask(torso, " Which side? ", ["left", "the right"]).to_json()
     assert asked == [("Which side? Choices: A. left B. the right",)], "as in training"
     assert (answer["text"], answer["choice"]) == (said, choice)
-    assert answerer.ask(torso, "Which side?").choice is None
+    assert [(one["letter"], one["text"]) for one in answer["choices"]] == [("A", "left"), ("B", "the right")]
+    plain = answerer.ask(torso, "Which side?")
+    assert (plain.choice, plain.choices) == (None, ())
 
 
 def test_a_volume_is_looked_at_once_for_each_group_and_answered_as_anew(

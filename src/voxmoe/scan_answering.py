@@ -3,7 +3,7 @@
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from voxmoe.errors import ImageError, QuestionError, WeightsError
 from voxmoe.evaluation.choices import read_choice
+from voxmoe.evaluation.likelihood import weigh_choices
 from voxmoe.evaluation.reading import LONGEST
 from voxmoe.imaging.ct import GreyVolume, read_ct
 from voxmoe.imaging.dicom import is_dicom
@@ -37,6 +38,13 @@ class ScanChoice:
 
 
 @dataclass(frozen=True)
+class WeighedChoice(ScanChoice):
+    """One of the choices, and how likely the model finds it among them (0 to 1; `voxmoe.evaluation.likelihood`)."""
+
+    probability: float
+
+
+@dataclass(frozen=True)
 class ChosenTask:
     """The group of experts that the task router finds most probable for the prompt, and how probable (0 to 1)."""
 
@@ -52,6 +60,8 @@ class ScanAnswer:
     text: str
     choice: ScanChoice | None
     """None for an open question, and where the text names no choice or more than one."""
+    choices: tuple[WeighedChoice, ...]
+    """All of a closed question, in their order, however the text reads."""
     task: ChosenTask | None
     """None for a model without task experts."""
     model: str
@@ -61,7 +71,8 @@ class ScanAnswer:
         return {
             "question": self.question,
             "text": self.text,
-            "choice": None if self.choice is None else {"letter": self.choice.letter, "text": self.choice.text},
+            "choice": None if self.choice is None else asdict(self.choice),
+            "choices": [asdict(choice) for choice in self.choices],
             "task": None if self.task is None else {"name": self.task.name, "probability": self.task.probability},
             "model": self.model,
             "seconds": round(self.seconds, 3),
@@ -140,7 +151,7 @@ class ScanAnswerer:
         return to_hounsfield(volume)
 
     def ask(self, volume: Volume, question: str, choices: Sequence[str] = ()) -> ScanAnswer:
-        """Answer a question about a CT; with choices a closed one, put as in training.
+        """Answer a question about a CT; with choices a closed one, put as in training, whose choices are weighed, too.
 
         Raises `QuestionError` for an empty or over-long question and for choices that are not 2 to 8 different ones,
         and `ImageError` for a volume that the model does not take.
@@ -161,10 +172,12 @@ class ScanAnswerer:
         ids = self.model.generate(**batch, view=view, max_new_tokens=LONGEST[task])
         text = self.processor.decode_answers(ids)[0]
         letter = read_choice(text, choices) if choices else None
+        weighed = weigh_choices(self.model, self.processor, batch, view, [choices])[0] if choices else []
         return ScanAnswer(
             question=question,
             text=text,
             choice=None if letter is None else ScanChoice(letter, choices[LETTERS.index(letter)]),
+            choices=tuple(map(WeighedChoice, LETTERS, choices, weighed)),
             task=None if routing is None else _likeliest(routing),
             model=self.name,
             seconds=time.monotonic() - started,

@@ -36,8 +36,11 @@ def test_a_ct_is_asked_about(voxmoe: Run, ct: Path, tiny_reader: Path) -> None:
     code, printed, _ = voxmoe(*asked, "--choice", "left", "--choice", "right", "--json")
     said = json.loads(printed)
     assert code == 0
-    assert list(said) == ["question", "text", "choice", "task", "model", "seconds"]
+    assert list(said) == ["question", "text", "choice", "choices", "task", "model", "seconds"]
     assert (said["question"], said["model"]) == (QUESTION, str(tiny_reader))
+    code, printed, _ = voxmoe(*asked, "--choice", "left", "--choice", "right")
+    told = [f"{one['letter']}. {one['text']} {one['probability']:.0%}" for one in said["choices"]]
+    assert f"   likelihood of each choice: {', '.join(told)}\n" in printed
     code, printed, _ = voxmoe(*asked, "Where?", "--json")
     assert [answer["question"] for answer in json.loads(printed)] == [QUESTION, "Where?"]
     code, printed, _ = voxmoe(*asked)
@@ -51,7 +54,7 @@ def test_a_ct_is_reported(voxmoe: Run, ct: Path, tiny_reader: Path) -> None:
     assert code == 0
     assert "not a medical device" in printed
     code, printed, _ = voxmoe("report", ct, "--model", tiny_reader, "--json")
-    assert list(json.loads(printed)) == ["question", "text", "choice", "task", "model", "seconds", "limits"]
+    assert list(json.loads(printed)) == ["question", "text", "choice", "choices", "task", "model", "seconds", "limits"]
 
 
 def test_a_model_of_ct_refuses_what_is_for_mri(voxmoe: Run, ct: Path, tiny_reader: Path, cohort: Path) -> None:

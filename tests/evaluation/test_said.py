@@ -107,6 +107,26 @@ def test_baselines_by_hand(record: dict[str, Any]) -> None:
     assert value(record, "majority class", "report", "rouge1") < 100
 
 
+def test_the_likeliest_choice_counts_whatever_is_said() -> None:
+    """Closed questions alone: of the four, the first and the last are right."""
+    weighed = {"c0": [0.5, 0.3, 0.2], "c1": [0.4, 0.3, 0.3], "c2": [0.4, 0.4, 0.2], "c3": [0.1, 0.9]}
+    found = evaluate_said(ASKED, {"system": SYSTEM}, LEARNT, weighed={"weighing": weighed})
+    assert found["methods"]["weighing"].keys() == {"closed"}
+    assert value(found, "weighing", "closed", "accuracy") == value(found, "weighing", "closed", "m3d_compat") == 50
+    assert value(found, "weighing", "closed", "accuracy", "contrast") == 100
+    assert value(found, "weighing", "closed", "unparsed") == 0
+    assert set(found["differences"]) == {"system", "weighing"}
+    assert set(found["differences"]["weighing"]["system"]) == {"closed"}
+    without = evaluate_said(ASKED, {"system": SYSTEM}, LEARNT)["methods"]
+    assert {name: one for name, one in found["methods"].items() if name != "weighing"} == without
+    assert "weighing" not in evaluate_said(ASKED[4:], {"system": SYSTEM}, [], weighed={"weighing": {}})["methods"]
+    for wrong in ({}, weighed | {"c3": [0.1, 0.2, 0.7]}):
+        with pytest.raises(ResultsError, match=r"weighing: weighs [03] choices of c[03], which has"):
+            evaluate_said(ASKED, {"system": SYSTEM}, LEARNT, weighed={"weighing": wrong})
+    with pytest.raises(ResultsError, match="the name of a method already"):
+        evaluate_said(ASKED, {"system": SYSTEM}, LEARNT, weighed={"system": weighed})
+
+
 def test_counts(record: dict[str, Any]) -> None:
     assert record["counts"]["asked"] == {
         "exchanges": 8,

@@ -143,6 +143,22 @@ def test_the_loss_is_that_of_the_answers_one_by_one(name: str, folders: dict[str
     torch.testing.assert_close(together, torch.stack(alone).mean(), atol=1e-4, rtol=1e-4)
 
 
+@every_family
+@torch.no_grad()
+def test_an_answer_is_as_likely_as_the_loss_of_all_its_tokens_says(name: str, folders: dict[str, Path]) -> None:
+    """Several answers of different length to each of two prompts, which are read once."""
+    reader = reader_of(folders[name])
+    processor, pixels = ReaderProcessor.of(reader), pictures(reader)
+    questions, whose = ["where?", "how many are there?"], [0, 1, 1, 0, 1]
+    answers = ["A. left", "B. twenty-two", "A. two", "B. in the right lung", "C. 2"]
+    told = processor.padded_answers([processor.answer(answer) for answer in answers])
+    found = reader.log_likelihoods(**batch_of(reader, questions), **told, whose=torch.tensor(whose), pixels=pixels)
+    for likelihood, answer, prompt in zip(found, answers, whose, strict=True):
+        batch = batch_of(reader, [questions[prompt]], [answer])
+        loss = reader(**batch, pixels=pixels[prompt][None]).loss * batch["answer_mask"].sum()
+        torch.testing.assert_close(likelihood, -loss, atol=1e-3, rtol=1e-4)
+
+
 # ---------------------------------------------------------------------------------------------------------- what learns
 
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from voxmoe.errors import RecipeError
+from voxmoe.evaluation.methods import BY_LIKELIHOOD, TEXT_ONLY
 from voxmoe.evaluation.reading import READER
 from voxmoe.reproduction.ct import (
     CTScale,
@@ -81,12 +82,16 @@ def test_the_main_table_is_made_once(workshop: CTWorkshop, monkeypatch: pytest.M
     told = ct_table(table)
     names = [row[0] for row in told.rows]
     assert names[0] == TABLES["ct-main"][1][0]
-    assert {"text-only", "majority class"} <= set(names[1:])
+    assert names[1:] == ["text-only", "random", "majority class"]
+    likeliest = 1 + told.columns.index("closed, likeliest")
+    assert [row[likeliest] == "-" for row in told.rows] == [False, False, True, True]
+    older = json.loads(json.dumps(table).replace("closed_by_likelihood", "unknown"))
+    assert "closed, likeliest" not in ct_table(older).columns
     assert all(len(row) == len(told.columns) + 1 for row in told.rows)
     assert "tiny" in ct_footnote(table)
     record = workshop.evaluated(FULL)
     assert record["experts"]["layers"] == [1, 2]
-    assert READER in record["methods"]
+    assert {READER, READER + BY_LIKELIHOOD, TEXT_ONLY + BY_LIKELIHOOD} <= set(record["methods"])
     monkeypatch.setattr("voxmoe.reproduction.ct.train_reader", None)
     monkeypatch.setattr("voxmoe.reproduction.ct.evaluate_reader", None)
     assert reproduce_ct(workshop, "ct-main") == table

@@ -416,7 +416,10 @@ def scan_answers(found: dict[str, Any] | list[dict[str, Any]]) -> None:
         out.print(f"A  {answer['text']}", markup=False)
         choice, task = answer["choice"], answer["task"]
         if choice:
-            out.print(f"   choice {choice['letter']}. {choice['text']}", markup=False)
+            out.print(f"   the text names {choice['letter']}. {choice['text']}", markup=False)
+        if answer["choices"]:
+            weighed = (f"{one['letter']}. {one['text']} {one['probability']:.0%}" for one in answer["choices"])
+            out.print(f"   likelihood of each choice: {', '.join(weighed)}", markup=False)
         experts = f"experts for {task['name']} {task['probability']:.0%}" if task else "no task experts"
         out.print(f"   {experts}   {answer['seconds']:.1f} s")
 

@@ -10,7 +10,8 @@ import torch
 from accelerate.utils import send_to_device
 
 from voxmoe.errors import DatasetError, WeightsError
-from voxmoe.evaluation.methods import TEXT_ONLY
+from voxmoe.evaluation.likelihood import weigh_choices
+from voxmoe.evaluation.methods import BY_LIKELIHOOD, TEXT_ONLY
 from voxmoe.evaluation.provenance import versions
 from voxmoe.evaluation.said import evaluate_said
 from voxmoe.files import sha256
@@ -38,6 +39,8 @@ class Spoken:
     """What a reader said to each exchange, and by which experts."""
 
     texts: dict[str, str]
+    weighed: dict[str, list[float]]
+    """Of closed exchanges, the probability of each choice."""
     usage: Usage | None = None
     chosen: Counter[tuple[str, str]] | None = None
     """How often prompts of a task went to the group of each: (true, chosen) -> number."""
@@ -84,12 +87,12 @@ def speak(
     exchanges: Sequence[Exchange],
     report: Report = lambda stage, done, total: None,
 ) -> Spoken:
-    """Let a reader answer all exchanges, greedily."""
+    """Let a reader answer all exchanges, greedily, and weigh the choices of closed ones."""
     pictures = None
     if not reader.settings.blind:
         pictures = PictureCache(reader.settings.pictures).of_all(scans_of(dataset, exchanges), report)
     collate = ReaderCollator(processor, exchanges, pictures)
-    spoken = Spoken({})
+    spoken = Spoken({}, {})
     for batch in _batches(exchanges):
         tensors = send_to_device(collate.batch(batch, answers=False), reader.device)
         task = tensors.pop("task")
@@ -104,6 +107,9 @@ def speak(
                 spoken.chosen = counted if spoken.chosen is None else spoken.chosen + counted
         ids = reader.generate(**tensors, view=view, max_new_tokens=LONGEST[batch[0].task])
         spoken.texts |= {one.id: text for one, text in zip(batch, processor.decode_answers(ids), strict=True)}
+        if batch[0].task is CTTask.CLOSED:
+            weighed = weigh_choices(reader, processor, tensors, view, [one.choices for one in batch])
+            spoken.weighed |= {one.id: told for one, told in zip(batch, weighed, strict=True)}
         report("answering", len(spoken.texts), len(exchanges))
     return spoken
 
@@ -121,8 +127,8 @@ def evaluate_reader(
     seed: int = 0,
     report: Report = lambda stage, done, total: None,
 ) -> dict[str, Any]:
-    """What a reader says on a split beside the baselines, as a record of `voxmoe.evaluation.said`; `text_only` is a
-    blind reader to stand beside it.
+    """What a reader says on a split, and which choices it finds likeliest, beside the baselines, as a record of
+    `voxmoe.evaluation.said`; `text_only` is a blind reader to stand beside it.
 
     Raises `DatasetError` for an empty split, `WeightsError` where there is no reader or the wrong kind of one.
     """
@@ -131,7 +137,7 @@ def evaluate_reader(
     if not exchanges:
         raise DatasetError(f"{data}: its split {split} is empty; evaluate another one, or all")
     learnt = dataset.exchanges("train") or exchanges
-    said, models, experts = {}, {}, None
+    said, weighed, models, experts = {}, {}, {}, None
     for where, blind in ((text_only, True), (place, False if text_only is not None else None)):
         if where is None:
             continue
@@ -143,8 +149,10 @@ def evaluate_reader(
         name = TEXT_ONLY if reader.settings.blind else READER
         spoken = speak(reader, processor, dataset, exchanges, report)
         said[name], models[name] = spoken.texts, _identity(where, reader)
+        if spoken.weighed:
+            weighed[name + BY_LIKELIHOOD] = spoken.weighed
         experts = spoken.experts() or experts
-    record = evaluate_said(exchanges, said, learnt, seed=seed)
+    record = evaluate_said(exchanges, said, learnt, weighed=weighed, seed=seed)
     record["manifest"] |= {
         "versions": versions(),
         "models": models,

@@ -21,7 +21,7 @@ from voxmoe.evaluation.methods import MAJORITY, RANDOM
 from voxmoe.evaluation.results import SAID, SAID_VERSION, Record
 from voxmoe.evaluation.text_metrics import BEAM, METEOR_STAGES, bert_scores, bleu_1, meteor, meteor_greedy, rouge_1
 from voxmoe.vocabulary import CTTask
-from voxmoe.vqa.ct.exchange import Exchange
+from voxmoe.vqa.ct.exchange import LETTERS, Exchange
 
 Scores = dict[CTTask, dict[str, np.ndarray]]
 """Of one method: task -> what is measured -> its value for each exchange of the task, in their order, 0 to 1."""
@@ -94,6 +94,12 @@ def _scores(asked: Mapping[CTTask, _Asked], texts: Mapping[str, str], bertscore:
     return found
 
 
+def _weighed(closed: _Asked, probabilities: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    """Of the likeliest choices (of several, the first), named as they should be."""
+    right = [one.letter == LETTERS[int(np.argmax(probabilities[one.id]))] for one in closed.exchanges]
+    return {"accuracy": np.array(right, float), "unparsed": np.zeros(len(right)), "m3d_compat": np.array(right, float)}
+
+
 def _random(closed: _Asked) -> dict[str, np.ndarray]:
     """What guessing a choice evenly, and naming it as it should be, is expected to reach."""
     chance = np.array([1 / len(exchange.choices) for exchange in closed.exchanges])
@@ -116,7 +122,11 @@ def _guesses(
     return found
 
 
-def _check(exchanges: Sequence[Exchange], said: Mapping[str, Mapping[str, str]]) -> None:
+def _check(
+    exchanges: Sequence[Exchange],
+    said: Mapping[str, Mapping[str, str]],
+    weighed: Mapping[str, Mapping[str, Sequence[float]]],
+) -> None:
     if not exchanges:
         raise DatasetError("no exchanges to evaluate; the split is empty")
     twice = [id for id, count in Counter(exchange.id for exchange in exchanges).items() if count > 1]
@@ -133,6 +143,15 @@ def _check(exchanges: Sequence[Exchange], said: Mapping[str, Mapping[str, str]])
                 f"{name}: says nothing to {len(missing)} of {len(exchanges)} exchanges, e.g. {missing[0]}; an empty "
                 "text stands for no answer"
             )
+    for name, probabilities in weighed.items():
+        if name in (RANDOM, MAJORITY, *said):
+            raise ResultsError(f"{name!r} is the name of a method already; call the one that weighs choices otherwise")
+        for one in exchanges:
+            if len(one.choices) != len(probabilities.get(one.id, ())):
+                raise ResultsError(
+                    f"{name}: weighs {len(probabilities.get(one.id, ()))} choices of {one.id}, which has "
+                    f"{len(one.choices)}"
+                )
 
 
 def _difference(asked: Mapping[CTTask, _Asked], own: Scores, other: Scores) -> Record:
@@ -159,21 +178,28 @@ def evaluate_said(
     said: Mapping[str, Mapping[str, str]],
     learnt: Sequence[Exchange],
     *,
+    weighed: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     seed: int = 0,
     bertscore: bool = False,
 ) -> Record:
     """How good it is what methods said, beside guessing and majority class, as a versioned record.
 
-    `said`: method -> id of an exchange -> its text. `learnt`: the training exchanges, from which baselines are made.
-    `seed` is that of the bootstrap and of the sample of training reports. `bertscore` needs its package.
+    `said`: method -> id of an exchange -> its text. `weighed`: method -> id of a closed exchange -> the probability of
+    each of its choices; such a method answers closed questions alone, by the likeliest choice. `learnt`: the training
+    exchanges, from which baselines are made. `seed` is that of the bootstrap and of the sample of training reports.
+    `bertscore` needs its package.
 
-    Raises `ResultsError` for a method that leaves exchanges out, `DatasetError` for exchanges that share an id.
+    Raises `ResultsError` for a method that leaves exchanges or choices out, `DatasetError` for exchanges that share an
+    id.
     """
-    _check(exchanges, said)
+    weighed = weighed or {}
+    _check(exchanges, said, weighed)
     tasks = {task: [one for one in exchanges if one.task is task] for task in CTTask}
     asked = {task: _Asked(ones, seed) for task, ones in tasks.items() if ones}
     scores = _guesses(asked, learnt, seed, bertscore)
     scores |= {name: _scores(asked, texts, bertscore) for name, texts in said.items()}
+    if closed := asked.get(CTTask.CLOSED):
+        scores |= {name: {CTTask.CLOSED: _weighed(closed, told)} for name, told in weighed.items()}
     return {
         "kind": SAID,
         "version": SAID_VERSION,
@@ -193,6 +219,7 @@ def evaluate_said(
         },
         "differences": {
             name: {other: _difference(asked, scores[name], theirs) for other, theirs in scores.items() if other != name}
-            for name in said
+            for name in (*said, *weighed)
+            if name in scores
         },
     }

@@ -9,7 +9,8 @@ Several prompts may ask about one volume: `volume` tells which of the V volumes 
 experts see a volume by what it is asked for: prompts of one task share what they make of it.
 
 Shapes: B prompt, V volume, R volume as it is seen for a task, D slice, C H W its channels and pixels, P prefix token, Q
-prompt token, A answer token, T token of a volume, O width of the language model, L token generated.
+prompt token, A answer token, W answer to be weighed, T token of a volume, O width of the language model, L token
+generated.
 """
 
 import os
@@ -302,9 +303,39 @@ class VolumeReader(OwnWeights):
     ) -> Float[Tensor, ""]:
         """Next-token loss: the mean over an answer's tokens, then over the batch, so that a report does not outweigh
         what is answered in a word."""
-        rows, places = answer_mask.nonzero(as_tuple=True)
-        losses = F.cross_entropy(self._logits(hidden[rows, places]), answer_ids[rows, places], reduction="none")
+        rows, losses = self._token_losses(hidden, answer_ids, answer_mask)
         return (losses / answer_mask.sum(dim=1)[rows]).sum() / len(answer_mask)
+
+    def _token_losses(
+        self, hidden: Float[Tensor, "W A O"], answer_ids: Int[Tensor, "W A"], answer_mask: Int[Tensor, "W A"]
+    ) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
+        """Of every token that is there, the number of its answer and the negative logarithm of its probability."""
+        rows, places = answer_mask.nonzero(as_tuple=True)
+        return rows, F.cross_entropy(self._logits(hidden[rows, places]), answer_ids[rows, places], reduction="none")
+
+    @torch.no_grad()
+    def log_likelihoods(
+        self,
+        prefix_ids: Int[Tensor, "B P"],
+        prompt_ids: Int[Tensor, "B Q"],
+        prompt_mask: Int[Tensor, "B Q"],
+        answer_ids: Int[Tensor, "W A"],
+        answer_mask: Int[Tensor, "W A"],
+        whose: Int[Tensor, " W"],
+        view: View | None = None,
+        **volumes: Any,
+    ) -> Float[Tensor, " W"]:
+        """The natural logarithm of how likely each answer is, all its tokens together, after the prompt that `whose`
+        names. A prompt is read once for all its answers."""
+        view = self._viewed(prompt_ids, prompt_mask, view, volumes)
+        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
+        cache = DynamicCache(config=self.language_model.config)
+        before = self._decode(embeds, mask, cache)[:, -1:]
+        cache.batch_select_indices(whose)
+        seen = torch.cat([mask[whose], answer_mask[:, :-1]], dim=1)
+        hidden = self._decode(self._embed(answer_ids[:, :-1]), seen, cache)
+        rows, losses = self._token_losses(torch.cat([before[whose], hidden], dim=1), answer_ids, answer_mask)
+        return losses.new_zeros(len(whose)).index_add(0, rows, -losses)
 
     @torch.no_grad()
     def generate(

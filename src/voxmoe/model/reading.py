@@ -89,9 +89,12 @@ class ReaderProcessor(ProcessorMixin):
         what comes before the picture."""
         data = {"prefix_ids": torch.tensor([self._ids(self.before)] * len(prompts), dtype=torch.int64)}
         data["prompt_ids"], data["prompt_mask"] = padded(prompts, self.tokenizer.eos_token_id, left=True)
-        if answers is not None:
-            data["answer_ids"], data["answer_mask"] = padded(answers, self.tokenizer.eos_token_id, left=False)
-        return data
+        return data if answers is None else data | self.padded_answers(answers)
+
+    def padded_answers(self, answers: Sequence[list[int]]) -> dict[str, Int[Tensor, "B A"]]:
+        """Ids of answers, padded on the right, with their mask."""
+        ids, mask = padded(answers, self.tokenizer.eos_token_id, left=False)
+        return {"answer_ids": ids, "answer_mask": mask}
 
     def see(self, volume: Drawable) -> UInt8[Tensor, "D C H W"]:
         """The slices of a volume from inferior to superior, as pictures of 8 bits."""

@@ -18,7 +18,7 @@ import yaml
 
 from voxmoe import __version__
 from voxmoe.errors import RecipeError
-from voxmoe.evaluation.methods import TEXT_ONLY
+from voxmoe.evaluation.methods import BY_LIKELIHOOD, TEXT_ONLY
 from voxmoe.evaluation.reading import READER, evaluate_reader
 from voxmoe.evaluation.results import SAID, load, save
 from voxmoe.evaluation.tables import Table, sure
@@ -39,6 +39,8 @@ Record = dict[str, Any]
 VERSION = 1
 KIND = "ct-table"
 SPLIT = "test"
+_LIKELIEST = "closed_by_likelihood"
+"""In a table, the entry of a method with the mean accuracy of its likeliest choices."""
 
 
 class CTScale(Settings):
@@ -152,15 +154,26 @@ def ct_plan(workshop: CTWorkshop, name: str) -> list[Record]:
     ]
 
 
+def _by_likelihood(methods: Mapping[str, Any], name: str) -> Record:
+    """The figures of a method's likeliest choices, as one more entry; none where choices were not weighed."""
+    weighed = methods.get(name + BY_LIKELIHOOD)
+    return {} if weighed is None else {_LIKELIEST: weighed["closed"]["accuracy"]["mean"]}
+
+
 def reproduce_ct(workshop: CTWorkshop, name: str) -> Record:
     """Train and evaluate what a table needs, and write it to OUT/TABLE.json."""
     title, variations = TABLES[name]
     rows = []
     for done, variation in enumerate(variations):
         workshop.report(name, done, len(variations))
-        rows.append({"name": variation, "methods": workshop.evaluated(VARIATIONS[variation])["methods"][READER]})
-    full = workshop.evaluated(FULL)
-    baselines = {method: told for method, told in full["methods"].items() if method != READER}
+        methods = workshop.evaluated(VARIATIONS[variation])["methods"]
+        rows.append({"name": variation, "methods": methods[READER] | _by_likelihood(methods, READER)})
+    methods = workshop.evaluated(FULL)["methods"]
+    baselines = {
+        name: told | _by_likelihood(methods, name)
+        for name, told in methods.items()
+        if name != READER and not name.endswith(BY_LIKELIHOOD)
+    }
     table = {
         "kind": KIND,
         "version": VERSION,
@@ -169,7 +182,7 @@ def reproduce_ct(workshop: CTWorkshop, name: str) -> Record:
         "title": title,
         "scale": workshop.scale.name,
         "summary": workshop.scale.summary,
-        "counts": full["counts"],
+        "counts": workshop.evaluated(FULL)["counts"],
         "variations": rows,
         "baselines": baselines,
     }
@@ -180,13 +193,15 @@ def reproduce_ct(workshop: CTWorkshop, name: str) -> Record:
 # --------------------------------------------------------------------------------------------------------------- words
 
 
-def _cells(told: Mapping[str, Any]) -> list[str]:
-    """Closed accuracy by kind and its mean, exact matches of open answers, and what compares the words of reports."""
+def _cells(told: Mapping[str, Any], weighed: bool) -> list[str]:
+    """Closed accuracy by kind and its mean, that of the likeliest choices where any were `weighed`, exact matches of
+    open answers, and what compares the words of reports."""
     accuracy = told["closed"]["accuracy"]
     words = told.get("report", {})
     return [
         *(sure(figure) for figure in accuracy["by_kind"].values()),
         sure(accuracy["mean"]),
+        *([sure(told.get(_LIKELIEST))] if weighed else []),
         sure(told["open"]["exact_match"]["all"]) if "open" in told else "-",
         *(sure(words[measure]["all"]) if words else "-" for measure in ("bleu1", "rouge1", "meteor")),
     ]
@@ -195,10 +210,12 @@ def _cells(told: Mapping[str, Any]) -> list[str]:
 def ct_table(table: Mapping[str, Any]) -> Table:
     """For a terminal or a page."""
     kinds = list(table["variations"][0]["methods"]["closed"]["accuracy"]["by_kind"])
-    columns = [*kinds, "closed, mean", "open, exact", "report BLEU-1", "report ROUGE-1", "report METEOR"]
-    rows = [[row["name"], *_cells(row["methods"])] for row in table["variations"]]
+    weighed = any(_LIKELIEST in row["methods"] for row in table["variations"])
+    means = ["closed, mean", *(["closed, likeliest"] if weighed else [])]
+    columns = [*kinds, *means, "open, exact", "report BLEU-1", "report ROUGE-1", "report METEOR"]
+    rows = [[row["name"], *_cells(row["methods"], weighed)] for row in table["variations"]]
     order = sorted(table["baselines"], key=lambda name: name != TEXT_ONLY)
-    return Table(table["title"], columns, rows + [[name, *_cells(table["baselines"][name])] for name in order])
+    return Table(table["title"], columns, rows + [[name, *_cells(table["baselines"][name], weighed)] for name in order])
 
 
 def ct_footnote(table: Mapping[str, Any]) -> str:

@@ -67,17 +67,17 @@ class Exchange:
     @property
     def target(self) -> str:
         """What a model should say."""
-        return f"{self.letter}. {self.answer}" if self.choices else self.answer
+        return lettered(self.choices)[self.choices.index(self.answer)] if self.choices else self.answer
 
 
-def lettered(choices: Sequence[str]) -> str:
-    """ "A. .. B. .. ", in one line."""
-    return " ".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+def lettered(choices: Sequence[str]) -> list[str]:
+    """Choices with their letters, "A. ..", as they are asked and answered."""
+    return [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
 
 
 def prompt_of(question: str, choices: Sequence[str] = ()) -> str:
     """What a model is asked: a closed question has its choices behind it."""
-    return question + (f" Choices: {lettered(choices)}" if choices else "")
+    return question + (f" Choices: {' '.join(lettered(choices))}" if choices else "")
 
 
 def to_row(exchange: Exchange) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""Which choice of a closed question a reader finds likeliest, whatever it would say.
+
+A choice is weighed as training would have it answered, "B. text" to the end of the answer, so that letter and text
+agree: the product of the probabilities of all its tokens after the prompt. Over the choices of a question these are
+scaled to add up to 1. Nothing is made up for the number of tokens: a long answer is as likely as it is.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor
+
+from voxmoe.model.reader import View, VolumeReader
+from voxmoe.model.reading import ReaderProcessor
+from voxmoe.vqa.ct.exchange import lettered
+
+
+def weigh_choices(
+    reader: VolumeReader,
+    processor: ReaderProcessor,
+    prompts: Mapping[str, Tensor],
+    view: View | None,
+    choices: Sequence[Sequence[str]],
+) -> list[list[float]]:
+    """The probability of each choice among those of its question, 0 to 1, for prompts as the reader takes them."""
+    counts = [len(own) for own in choices]
+    answers = processor.padded_answers([processor.answer(text) for own in choices for text in lettered(own)])
+    whose = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    told = send_to_device({**answers, "whose": whose}, reader.device)
+    found = torch.split(reader.log_likelihoods(**prompts, **told, view=view), counts)
+    return [own.softmax(dim=0).tolist() for own in found]
