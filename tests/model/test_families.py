@@ -230,7 +230,7 @@ def test_without_bos_the_sequence_starts_with_the_image(tiny_language: Path, tmp
     asked = processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)])
     question = {name: asked[name] for name in ("question_ids", "question_mask")}
     features = model.encode_images(asked["images"], asked["present"])
-    embeds, mask, _ = model._prompt(*question.values(), features)
+    embeds, mask = model._prompt(*question.values(), features)[:2]
     length = VISION.tokens + asked["question_ids"].shape[1]
     assert embeds.shape[:2] == mask.shape == (2, length)
     blind = MpLLM(MpLLMConfig.of(ModelSettings(vision=None, language=model.settings.language))).eval()

@@ -4,12 +4,12 @@ One map, shared by all modalities, takes each modality's tokens to the language 
 other in the sequence, so that it grows with the number of modalities. A missing modality's tokens are masked out.
 What of each is published and what is this project's reading is in docs/baselines.md.
 
-Shapes: B batch, M modality, T vision token, K vision width, O language-model width.
+Shapes: B batch, M modality, T vision token, K vision width, O language-model width, Q question.
 """
 
 from typing import Literal
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
@@ -80,6 +80,13 @@ class ConcatenatingConnector(nn.Module):
         projected = self.projection(*(stream.flatten(0, 1) for stream in streams))
         tokens = projected.reshape(batch, -1, projected.shape[-1])
         return Fused(tokens, features.present.repeat_interleave(tokens.shape[1] // modalities, dim=1))
+
+    def for_questions(
+        self, studies: VisionFeatures, owner: Int[Tensor, " Q"], prompt: Float[Tensor, "Q O"] | None = None
+    ) -> Fused:
+        """What the questions see of their studies, each study projected once."""
+        fused: Fused = self(studies)
+        return fused.take(owner)
 
 
 def llava_med(width: int, out: int) -> ConcatenatingConnector:

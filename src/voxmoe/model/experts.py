@@ -21,12 +21,12 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import NonNegativeInt, model_validator
 from torch import Tensor, nn
 
 from voxmoe.model.features import Fused, VisionFeatures
-from voxmoe.model.products import folded_product, gated_inputs, gated_product
+from voxmoe.model.products import folded_product, gated_product
 from voxmoe.model.standardise import Standardise
 from voxmoe.settings import Settings
 
@@ -121,10 +121,10 @@ class _Level(nn.Module):
         """The experts one by one."""
         rows = tokens.flatten(0, 1)
         outputs = []
-        for n, (maps, biases) in enumerate(zip(self.maps, self.biases, strict=True)):
-            mine, shared = (part[:, :, n].expand(-1, tokens.shape[1], -1).flatten(0, 1) for part in (own, common))
-            factors = torch.cat([mine, shared.sum(dim=1, keepdim=True)], dim=1)
-            output = gated_inputs(rows, mine, shared) @ maps.flatten(0, 1) + factors @ biases
+        for n, biases in enumerate(self.biases):
+            mine, shared = (part[:, :, [n]].expand(-1, tokens.shape[1], -1, -1).flatten(0, 1) for part in (own, common))
+            factors = torch.cat([mine, shared.sum(dim=2, keepdim=True)], dim=2)[:, 0]
+            output = gated_product(rows, mine, shared, self.maps[n : n + 1]) + factors @ biases
             outputs.append(output.view(*tokens.shape[:2], -1))
         return outputs
 
@@ -170,7 +170,6 @@ class ExpertProjector(nn.Module):
             out = out + level(tokens, gates[name] * factor, (1 - gates[name]) * factor)
         return out
 
-    @torch.no_grad()
     def each(self, features: VisionFeatures) -> Float[Tensor, "B N T O"]:
         """What each expert makes of the studies by itself, where no prompt enters the gates."""
         features = self._typed(features)
@@ -257,9 +256,25 @@ class ExpertConnector(nn.Module):
         return self.projector.each(features)
 
     def mix(self, outputs: Float[Tensor, "B N T O"], prompt: Float[Tensor, "B O"] | None = None) -> Fused:
-        """The same as `forward` of the features that were projected; no gradient reaches the experts."""
+        """The same as `forward` of the features that were projected."""
         weights = self._weights(self.standardise(prompt) if prompt is not None else None, len(outputs))
         return _fused(torch.einsum("bn,bnto->bto", weights, outputs), weights)
+
+    def for_questions(
+        self, studies: VisionFeatures, owner: Int[Tensor, " B"], prompt: Float[Tensor, "B O"] | None = None
+    ) -> Fused:
+        """The same as `forward` of the features of the study that each question is about. Where no prompt enters the
+        gates, each expert sees a study once for all of its questions."""
+        if not self.projects_ahead:
+            fused: Fused = self(studies.take(owner), prompt)
+            return fused
+        weights = self._weights(self.standardise(prompt) if prompt is not None else None, len(owner))
+        outputs = self.projector.each(studies)
+        mixed = outputs.new_zeros(len(owner), *outputs.shape[2:])
+        for number, output in enumerate(outputs):
+            asked = owner == number
+            mixed[asked] = torch.einsum("bn,nto->bto", weights[asked], output)
+        return _fused(mixed, weights)
 
 
 def _fused(tokens: Float[Tensor, "B T O"], weights: Float[Tensor, "B N"]) -> Fused:
@@ -301,3 +316,10 @@ class SingleConnector(nn.Module):
         scale = present * (present.shape[1] / present.sum(dim=1, keepdim=True))
         tokens = self.linear((features.tokens * scale[:, :, None, None]).transpose(1, 2).flatten(2))
         return Fused(tokens, present.new_ones(tokens.shape[:2]))
+
+    def for_questions(
+        self, studies: VisionFeatures, owner: Int[Tensor, " B"], prompt: Float[Tensor, "B O"] | None = None
+    ) -> Fused:
+        """What the questions see of their studies, each study fused once."""
+        fused: Fused = self(studies)
+        return fused.take(owner)

@@ -1,13 +1,13 @@
 """What passes from the encoder to a connector, and from a connector to the language model.
 
 Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens, S vision
-token in the language model's sequence, O language-model width, N expert, C cells of a token in the chart.
+token in the language model's sequence, O language-model width, N expert, C cells of a token in the chart, Q question.
 """
 
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -37,6 +37,10 @@ class VisionFeatures:
         tokens, global_token = spread(seen.tokens, present), spread(seen.cls, present)
         return cls(tokens, global_token, present, None if seen.low is None else spread(seen.low, present))
 
+    def take(self, rows: Int[Tensor, " Q"]) -> "VisionFeatures":
+        """Those of the studies of these numbers, in this order."""
+        return VisionFeatures(**{name: tensor[rows] for name, tensor in self.inputs().items()})
+
     def inputs(self) -> dict[str, Tensor]:
         """As arguments of the model."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -58,3 +62,7 @@ class Fused:
     tokens: Float[Tensor, "B S O"]
     mask: Bool[Tensor, "B S"]
     weights: Float[Tensor, "B N"] | None = None
+
+    def take(self, rows: Int[Tensor, " Q"]) -> "Fused":
+        """Those of these numbers, in this order."""
+        return Fused(self.tokens[rows], self.mask[rows], None if self.weights is None else self.weights[rows])

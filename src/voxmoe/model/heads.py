@@ -38,7 +38,10 @@ class TaskHeads(nn.Module):
         self.linear = nn.ModuleDict({name: nn.Linear(width, size) for name, size in SIZES.items()})
 
     def forward(self, hidden: Float[Tensor, "B O"]) -> dict[str, Float[Tensor, "B A"]]:
-        standardised = self.standardise(hidden)
+        return self.read(self.standardise(hidden))
+
+    def read(self, standardised: Float[Tensor, "B O"]) -> dict[str, Float[Tensor, "B A"]]:
+        """The logits from what is standardised already."""
         return {name: layer(standardised) for name, layer in self.linear.items()}
 
 

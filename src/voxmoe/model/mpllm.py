@@ -11,7 +11,7 @@ each.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,6 +28,7 @@ from voxmoe.model.connector import ConnectorSettings, make_connector, two_stream
 from voxmoe.model.encoder import EncoderSettings, make_encoder, start_encoder
 from voxmoe.model.experts import ExpertConnector, ExpertSettings, SingleSettings
 from voxmoe.model.features import Fused, VisionFeatures
+from voxmoe.model.gaze import Gaze, GazeSettings
 from voxmoe.model.grounding import Grounding, GroundingSettings, find_parts, start_grounding
 from voxmoe.model.heads import LossWeights, TaskHeads, head_losses
 from voxmoe.model.language import LanguageSettings, add_lora, load_language_model
@@ -49,6 +50,8 @@ class ModelSettings(Settings):
     """The decoder that tells where the lesions are, for a pyramid that was trained with it."""
     chart: ChartSettings | None = None
     """Lets the language model read what the decoder finds, beside the fused tokens."""
+    gaze: GazeSettings | None = None
+    """Lets the heads look at the fused tokens by themselves, beside what the language model reads in them."""
     connector: ConnectorSettings = ExpertSettings()
     language: LanguageSettings = LanguageSettings()
     loss: LossWeights = LossWeights()
@@ -61,6 +64,8 @@ class ModelSettings(Settings):
             two_streams(self.vision)
         if self.grounding is not None and not isinstance(self.vision, PyramidSettings):
             raise ValueError("grounding reads the stages of a pyramid: set vision.kind to pyramid")
+        if self.gaze is not None and self.vision is None:
+            raise ValueError("gaze looks at vision tokens: set vision, or leave gaze out")
         if self.chart is not None and self.grounding is None:
             raise ValueError("chart shows what the decoder finds: set grounding, or leave chart out")
         if self.chart is not None and not isinstance(self.connector, ExpertSettings | SingleSettings):
@@ -105,6 +110,16 @@ class MpLLMOutput(ModelOutput):
     losses: dict[str, Float[Tensor, ""]] | None = None
 
 
+class _Prompt(NamedTuple):
+    """What the language model reads before it answers, as embeddings with their mask; what it has made of the question
+    alone, if that is read by any part; and the vision part, if there is one."""
+
+    embeds: Float[Tensor, "B P O"]
+    mask: Int[Tensor, "B P"]
+    asked: Float[Tensor, "B O"] | None = None
+    fused: Fused | None = None
+
+
 class MpLLM(OwnWeights):
     """The model. Saved without the language model's own weights, which come from their source at load."""
 
@@ -138,9 +153,16 @@ class MpLLM(OwnWeights):
             self.connector = make_connector(settings.connector, len(Modality), vision, width)
             if settings.chart is not None:
                 self.chart = ChartReader(settings.chart, vision.tokens, width)
+            if settings.gaze is not None:
+                self.gaze = Gaze(settings.gaze, width)
         self.post_init()
 
     # ------------------------------------------------------------------ vision
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether any part reads what the language model has made of the question alone."""
+        return self.settings.vision is not None and (self.connector.reads_prompt or self.settings.gaze is not None)
 
     def encode_images(self, images: Float[Tensor, "B M D H W"], present: Bool[Tensor, "B M"]) -> VisionFeatures:
         """Encode the modalities that are present, each by itself; the others' tokens stay zero. With a chart, find in
@@ -174,7 +196,7 @@ class MpLLM(OwnWeights):
     def listen(self, question_ids: Int[Tensor, "B Q"], question_mask: Int[Tensor, "B Q"]) -> dict[str, Tensor]:
         """What `forward` and `generate` take of questions that are asked about several studies, computed once: what the
         connector reads of them, if it reads anything."""
-        if self.settings.vision is None or not self.connector.reads_prompt:
+        if not self.reads_prompt:
             return {}
         return {"prompt": self._prompt_hidden(question_ids, question_mask)}
 
@@ -199,14 +221,18 @@ class MpLLM(OwnWeights):
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """Measure what the connector and the heads read on a sample of batches, and standardise it from now on."""
-        if self.settings.vision is not None and self.connector.reads_prompt:
-            prompts = [self._prompt_hidden(batch["question_ids"], batch["question_mask"]) for batch in batches]
-            self.connector.calibrate(torch.cat(prompts).float())
+        if self.reads_prompt:
+            prompts = torch.cat(
+                [self._prompt_hidden(batch["question_ids"], batch["question_mask"]) for batch in batches]
+            )
+            self.connector.calibrate(prompts.float())
+            if self.settings.gaze is not None:
+                self.gaze.standardise.measure(prompts.float())
         ends = []
         for batch in batches:
             features = self._features(*map(batch.get, _STUDY))
-            embeds, mask, _ = self._prompt(batch["question_ids"], batch["question_mask"], features)
-            ends.append(self._decode(embeds, mask)[:, -1])
+            prompt = self._prompt(batch["question_ids"], batch["question_mask"], features)
+            ends.append(self._decode(prompt.embeds, prompt.mask)[:, -1])
         self.heads.standardise.measure(torch.cat(ends).float())
 
     # ---------------------------------------------------------------- sequence
@@ -241,13 +267,13 @@ class MpLLM(OwnWeights):
         projected: Float[Tensor, "B N T O"] | None = None,
         chart: Float[Tensor, "B T C"] | None = None,
         prompt: Float[Tensor, "B O"] | None = None,
-    ) -> tuple[Float[Tensor, "B P O"], Int[Tensor, "B P"], Float[Tensor, "B N"] | None]:
-        """BOS, vision tokens and question as embeddings with their mask, and the experts' weights."""
+    ) -> _Prompt:
+        """BOS, vision tokens and question."""
         bos = self._start(question_ids)
         start, question = self._embed(bos), self._embed(question_ids)
         if self.settings.vision is None:
-            return torch.cat([start, question], dim=1), torch.cat([torch.ones_like(bos), question_mask], dim=1), None
-        if prompt is None and self.connector.reads_prompt:
+            return _Prompt(torch.cat([start, question], dim=1), torch.cat([torch.ones_like(bos), question_mask], dim=1))
+        if prompt is None and self.reads_prompt:
             prompt = self._prompt_hidden(question_ids, question_mask)
         if projected is not None and isinstance(self.connector, ExpertConnector):
             fused = self.connector.mix(projected, prompt)
@@ -261,7 +287,7 @@ class MpLLM(OwnWeights):
             fused = self._with_chart(fused, chart if features is None else features.chart)
         embeds = torch.cat([start, fused.tokens, question], dim=1)
         mask = torch.cat([torch.ones_like(bos), fused.mask.to(question_mask.dtype), question_mask], dim=1)
-        return embeds, mask, fused.weights
+        return _Prompt(embeds, mask, prompt, fused)
 
     def _with_chart(self, fused: Fused, chart: Float[Tensor, "B T C"] | None) -> Fused:
         if chart is None:
@@ -315,15 +341,15 @@ class MpLLM(OwnWeights):
         if targets is not None and self.settings.loss.text == 0:
             answer_ids = answer_mask = None  # nothing is learnt from it
         features = self._features(images, tokens, cls, low, chart, present)
-        embeds, mask, weights = self._prompt(question_ids, question_mask, features, projected, chart, prompt)
-        end = embeds.shape[1] - 1
+        asked = self._prompt(question_ids, question_mask, features, projected, chart, prompt)
+        embeds, mask, end = asked.embeds, asked.mask, asked.embeds.shape[1] - 1
         if answer_ids is not None and answer_mask is not None:
             embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
             mask = torch.cat([mask, answer_mask], dim=1)
         hidden = self._decode(embeds, mask)
-        heads = self.heads(hidden[:, end])
+        heads = self._say(hidden[:, end], asked)
         answered = hidden[:, end:-1] if answer_ids is not None else hidden[:, end:]
-        output = MpLLMOutput(heads=heads, expert_weights=weights)
+        output = MpLLMOutput(heads=heads, expert_weights=None if asked.fused is None else asked.fused.weights)
         if heads_alone:
             return output
         if targets is None:
@@ -335,6 +361,23 @@ class MpLLM(OwnWeights):
         factors = self.settings.loss.model_dump()
         output.loss = sum(factors[name] * loss for name, loss in output.losses.items())
         return output
+
+    def _say(self, end: Float[Tensor, "B O"], prompt: _Prompt) -> dict[str, Float[Tensor, "B C"]]:
+        """What the heads say, who read the end of the question and with a gaze what it sees."""
+        if self.settings.gaze is None:
+            said: dict[str, Tensor] = self.heads(end)
+            return said
+        return self.heads.read(self.gaze(prompt.asked, prompt.fused, self.heads.standardise(end)))
+
+    def say_at_sight(
+        self, features: VisionFeatures, owner: Int[Tensor, " Q"], asked: Float[Tensor, "Q O"]
+    ) -> dict[str, Float[Tensor, "Q C"]]:
+        """What the heads of a model with a gaze say to questions of which the language model has read nothing but the
+        words (`listen`), each about the study of the number `owner`."""
+        fused = self.connector.for_questions(features, owner, asked)
+        if features.chart is not None:
+            fused = self._with_chart(fused, features.chart[owner])
+        return self.heads.read(self.gaze(asked, fused))
 
     def _text_loss(
         self,
@@ -370,7 +413,7 @@ class MpLLM(OwnWeights):
         itself.
         """
         features = self._features(images, tokens, cls, low, chart, present)
-        embeds, mask, _ = self._prompt(question_ids, question_mask, features, projected, chart, prompt)
+        embeds, mask = self._prompt(question_ids, question_mask, features, projected, chart, prompt)[:2]
         kwargs.setdefault("do_sample", False)
         kwargs.setdefault("max_new_tokens", 128)
         closing = int(question_ids[0, -1])

@@ -1,6 +1,7 @@
 """training.jsonl: one line a step, which a run that goes on from a checkpoint continues there."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ class TrainingLog:
                 break
         return lines
 
-    def rewind(self, eye_losses: list[float], step: int) -> None:
-        """Start with the losses of the eye's pretraining and the lines of fitting up to a step."""
+    def rewind(self, before: Mapping[str, Sequence[float]], step: int) -> None:
+        """Start with the losses of the stages before fitting, by their names, and the lines of fitting up to a step."""
         fitted = [line for line in self._lines() if line["stage"] == "fit" and line["step"] <= step]
-        eye = [{"stage": "eye", "step": number, "loss": loss} for number, loss in enumerate(eye_losses, 1)]
-        write_bytes(self.path, "".join(json.dumps(line) + "\n" for line in [*eye, *fitted]).encode())
+        earlier = [
+            {"stage": stage, "step": number, "loss": loss}
+            for stage, losses in before.items()
+            for number, loss in enumerate(losses, 1)
+        ]
+        write_bytes(self.path, "".join(json.dumps(line) + "\n" for line in [*earlier, *fitted]).encode())
 
     def write(self, **line: Any) -> None:
         with self.path.open("a") as stream:

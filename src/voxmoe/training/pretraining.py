@@ -143,7 +143,7 @@ def pretrain(
     (recipe.out / "manifest.json").unlink(missing_ok=True)  # of another run: what lies here now is not whole
     losses = _resume(checkpoint, trainer, terms)
     log = TrainingLog(recipe.out / "training.jsonl")
-    log.rewind(losses, 0)
+    log.rewind({"eye": losses}, 0)
     drawn = ahead(subjects.__getitem__, range(len(losses) * fit.batch_size, fit.steps * fit.batch_size))
     for step in range(len(losses), fit.steps):
         batch = [next(drawn) for _ in range(fit.batch_size)]

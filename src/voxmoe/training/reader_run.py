@@ -102,7 +102,7 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
     checkpoint = last_checkpoint(checkpoints(recipe))
     log = TrainingLog(recipe.out / "training.jsonl")
     if processes.first:
-        log.rewind([], int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+        log.rewind({}, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     course = _course(recipe, exchanges)
     if checkpoint is None and any(".task_router." in name for name in new):
         _calibrate(reader, collate, course, exchanges)

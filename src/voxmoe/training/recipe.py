@@ -70,8 +70,22 @@ class FitSettings(_Multiplying):
     """Where the log goes beside training.jsonl; `pip install "voxmoe[track]"` brings both."""
 
 
+class WarmUpSettings(Settings):
+    """The warm-up of connector, gaze and heads, before the language model joins (`voxmoe.training.warm_up`)."""
+
+    epochs: PositiveInt = 10
+    """Over all studies with all of their questions."""
+    studies: PositiveInt = 8
+    """Studies in a step."""
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: float = Field(default=0.05, ge=0)
+
+
 class QuestionFitSettings(FitSettings):
     """Training of mpLLM's experts, heads and adapters."""
+
+    warm_up: WarmUpSettings | None = None
+    """Of a model with a gaze, before all of it is fitted."""
 
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance of each modality of a sample to be left out; one always stays."""
@@ -129,6 +143,21 @@ class Recipe(RunRecipe):
             raise ValueError(
                 "the chart shows what is found in all modalities together, so that which are left out is drawn before "
                 "it is made: set augment.modality_dropout instead of fit.modality_dropout"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _looking(self) -> "Recipe":
+        if self.fit.warm_up is None:
+            return self
+        if self.model.gaze is None:
+            raise ValueError(
+                "fit.warm_up teaches heads that look at the tokens themselves: set model.gaze, or leave it out"
+            )
+        if self.fit.tune_encoder:
+            raise ValueError(
+                "fit.warm_up sees each study in many epochs, as a frozen encoder has seen it once: set "
+                "fit.tune_encoder=false, or leave it out"
             )
         return self
 

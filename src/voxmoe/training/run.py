@@ -44,11 +44,15 @@ from voxmoe.training.trainer import (
     make_trainer,
     shared_accumulation,
 )
+from voxmoe.training.warm_up import state as warm_state
+from voxmoe.training.warm_up import take, warm_up
 from voxmoe.vqa.dataset import Dataset, open_dataset
 
 CALIBRATION = 128
 """Training questions by which router and heads are calibrated."""
 CALIBRATION_BATCH = 16
+WARM = "warm-up.safetensors"
+"""Among the checkpoints: what the warm-up has left."""
 
 _log = logging.getLogger(__name__)
 Report = Callable[[str, int, int], None]
@@ -149,6 +153,30 @@ def _calibrate(model: MpLLM, collate: Collator, run: _Run) -> None:
     run.report("calibrating", 1, 1)
 
 
+def _warm(model: MpLLM, collate: Collator, run: _Run) -> list[float]:
+    """Warm the model up, or put it to where this run has left it after doing so; the losses of the steps."""
+    settings, fit = run.recipe.fit.warm_up, run.recipe.fit
+    if settings is None:
+        return []
+    kept = checkpoints(run.recipe) / WARM
+    if run.processes.first and not is_intact(kept):
+        _calibrate(model, collate, run)
+        losses = warm_up(
+            model,
+            collate,
+            settings,
+            run.recipe.seed,
+            fit.bf16,
+            lambda step, steps, loss: run.report(f"warming up (loss {loss:.3f})", step, steps),
+        )
+        write_tensors(kept, {**warm_state(model), "losses": torch.tensor(losses, dtype=torch.float64)})
+    run.processes.wait()
+    state = read_tensors(kept)
+    found: list[float] = state.pop("losses").tolist()
+    take(model, state)
+    return found
+
+
 def _course(run: _Run, tokens: list[Tokens]) -> Course:
     fit = run.recipe.fit
     step_size = fit.batch_size * fit.accumulation
@@ -170,11 +198,13 @@ def _fit(model: MpLLM, processor: MpLLMProcessor, run: _Run) -> FitTrainer:
         seed=recipe.seed,
     )
     checkpoint = last_checkpoint(checkpoints(recipe))
+    warm_losses = _warm(model, collate, run)
     if checkpoint is None:
         _calibrate(model, collate, run)
     log = TrainingLog(recipe.out / "training.jsonl")
     if run.processes.first:
-        log.rewind(eye_losses, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+        before = {"eye": eye_losses, "warm-up": warm_losses}
+        log.rewind(before, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     course = _course(run, tokens)
     trainer = make_trainer(model, recipe, course, collate, checkpoints(recipe), log, run.processes, run.report)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

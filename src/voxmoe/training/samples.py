@@ -132,41 +132,52 @@ class Collator:
 
     def plain(self, rows: Sequence[int]) -> dict[str, Any]:
         """Rows with their studies as they are."""
-        batch = self._texts(rows)
+        batch = self.texts(rows)
         if self.features is not None:
             batch |= stack([self.features[self.rows[row]["study"]] for row in rows])
         return batch
 
     def __call__(self, draws: Sequence[Draw]) -> dict[str, Any]:
         """A batch to learn from, with the `place` of its first sample."""
-        batch = self._texts([draw.row for draw in draws]) | {"place": draws[0].place}
+        batch = self.texts([draw.row for draw in draws]) | {"place": draws[0].place}
         if self.features is not None:
-            generators = [self._generator(draw) for draw in draws]
-            seen = []
-            for draw, generator in zip(draws, generators, strict=True):
-                study = self.rows[draw.row]["study"]
-                seen.append(self.features.view(study, _below(len(self.features.paths[study]), generator)))
-            batch |= stack(seen)
-            if self.modality_dropout:
-                batch["present"] = torch.cat(
-                    [
-                        drop_modalities(present[None], self.modality_dropout, generator)
-                        for present, generator in zip(batch["present"], generators, strict=True)
-                    ]
-                )
+            studies = [self.rows[draw.row]["study"] for draw in draws]
+            batch |= self.seen(studies, [self._generator(draw) for draw in draws])
         return batch
 
-    def _texts(self, rows: Sequence[int]) -> dict[str, Any]:
-        chosen = [self.rows[row] for row in rows]
+    def seen(self, studies: Sequence[str], generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+        """What is seen of studies, each in the view and without the modalities that its generator draws."""
+        assert self.features is not None
+        views = [
+            self.features.view(study, _below(len(self.features.paths[study]), generator))
+            for study, generator in zip(studies, generators, strict=True)
+        ]
+        batch = stack(views)
+        if self.modality_dropout:
+            batch["present"] = torch.cat(
+                [
+                    drop_modalities(present[None], self.modality_dropout, generator)
+                    for present, generator in zip(batch["present"], generators, strict=True)
+                ]
+            )
+        return batch
+
+    def wanted(self, rows: Sequence[int]) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+        """What the heads should say to rows, and the weights of the terms of their losses where answers are
+        balanced."""
+        wanted = targets([self.rows[row] for row in rows])
+        if self.weights is None:
+            return wanted, None
+        return wanted, {name: table.gather(0, wanted[name]) for name, table in self.weights.items()}
+
+    def texts(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Rows' questions and answers, and what the heads should say."""
         tokens = [self.tokens[row] for row in rows]
         batch: dict[str, Any] = dict(
             self.processor.padded([one.question for one in tokens], [one.answer for one in tokens])
         )
-        batch["targets"] = targets(chosen)
-        if self.weights is not None:
-            wanted = batch["targets"]
-            batch["target_weights"] = {name: table.gather(0, wanted[name]) for name, table in self.weights.items()}
-        return batch
+        batch["targets"], weights = self.wanted(rows)
+        return batch if weights is None else {**batch, "target_weights": weights}
 
     def _generator(self, draw: Draw) -> torch.Generator:
         row = zlib.crc32(self.rows[draw.row]["id"].encode())
