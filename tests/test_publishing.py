@@ -1,6 +1,7 @@
 """A published model answers as the trained one does, weighs half of it, and tells nothing of the machine."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,18 @@ def test_the_record_of_its_eye_comes_with_it(published: Path, tiny_eye: Path) ->
     assert (kept / "training.jsonl").read_bytes() == (tiny_eye / "training.jsonl").read_bytes()
     assert yaml.safe_load((kept / "recipe.yaml").read_text())["out"] == tiny_eye.name
     assert not (published / "start").exists()
+
+
+def test_so_does_that_of_an_eye_that_was_published_with_another_model(
+    published: Path, seeing_model: Path, tiny_eye: Path, tmp_path: Path
+) -> None:
+    again = shutil.copytree(seeing_model, tmp_path / "again")
+    recipe = yaml.safe_load((again / "recipe.yaml").read_text())
+    recipe["model"]["vision"]["weights"] = str(published)
+    (again / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    publish(again, tmp_path / "out")
+    told = json.loads((tmp_path / "out/eye/manifest.json").read_text())
+    assert told == json.loads((tiny_eye / "manifest.json").read_text())
 
 
 def test_the_card_tells_what_it_learnt_from_and_how_it_does(published: Path) -> None:

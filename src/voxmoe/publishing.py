@@ -80,12 +80,15 @@ def publish(model: Path, out: Path, evaluations: Sequence[Path] = ()) -> dict[st
 
 
 def _publish_records(recipe: dict[str, Any], out: Path) -> None:
-    """What is told of the trainings before: recipe, manifest and log of each."""
+    """What is told of the trainings before: recipe, manifest and log of each. The eye of a model that was published
+    itself is told of in a folder of its own there."""
     vision = recipe["model"]["vision"]
     for name, place in (("eye", vision and vision["weights"]), ("start", recipe["start"])):
         if place is None or not (Path(place) / "manifest.json").is_file():
             continue
         began = Path(place)
+        if (began / name / "manifest.json").is_file():
+            began /= name
         (out / name).mkdir(exist_ok=True)
         shutil.copyfile(began / "training.jsonl", out / name / "training.jsonl")
         write_json(out / name / "manifest.json", _without_places(json.loads((began / "manifest.json").read_text())))
