@@ -12,7 +12,7 @@ head.
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from voxmoe.model.features import Fused
@@ -28,7 +28,8 @@ class GazeSettings(Settings):
     """Of all heads together."""
     hidden: PositiveInt = 576
     """Of the network that reads the question beside what was looked at."""
-    dropout: float = 0.1
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Of that network, while it learns."""
 
     @model_validator(mode="after")
     def _divisible(self) -> "GazeSettings":
