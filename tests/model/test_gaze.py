@@ -114,6 +114,13 @@ def test_it_is_scaled_dot_product_attention(gaze: Gaze, asked: torch.Tensor, fus
     torch.testing.assert_close(gaze(asked, fused, read), expected + gaze.share * read)
 
 
+def test_what_all_keys_have_in_common_moves_no_weight(gaze: Gaze, asked: torch.Tensor, fused: Fused) -> None:
+    before = gaze.weights(asked, fused)
+    torch.nn.init.normal_(gaze.keys.bias)
+    torch.testing.assert_close(gaze.weights(asked, fused), before)
+    assert [name for name, p in gaze.named_parameters() if not p.requires_grad] == ["keys.bias"]
+
+
 def test_what_stands_where_nothing_is_changes_nothing(gaze: Gaze, asked: torch.Tensor, fused: Fused) -> None:
     other = fused.tokens.where(fused.mask[:, :, None], torch.tensor(1e4))
     torch.testing.assert_close(gaze(asked, replace(fused, tokens=other)), gaze(asked, fused))

@@ -48,6 +48,8 @@ class Gaze(nn.Module):
         self.standardise = Standardise(width)
         self.query = nn.Linear(width, settings.width)
         self.keys = nn.Linear(width, settings.width)
+        # What all keys have in common falls out of the softmax: it would learn nothing but how numbers were rounded.
+        self.keys.bias.requires_grad_(False)
         self.values = nn.Linear(width, settings.width)
         self.network = nn.Sequential(
             nn.Linear(settings.width + width, settings.hidden),
