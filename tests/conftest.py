@@ -33,6 +33,7 @@ _ROOMS = (
     "model.encoder",
     "model.experts",
     "model.features",
+    "model.gaze",
     "model.chart",
     "model.grounding",
     "model.heads",

@@ -31,6 +31,7 @@ CHANGES = [
     "fit.modality_dropout=0.3",
     "model.language.lora.dropout=0.2",
 ]
+WARMED = [*CHANGES, "model.gaze={heads: 2, width: 8, hidden: 16}", "fit.warm_up={epochs: 2, studies: 1}"]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,11 @@ def reader_recipe(tiny_language: Path, tmp_path_factory: pytest.TempPathFactory)
     path = root / "reader.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path
+
+
+@pytest.fixture(scope="module")
+def warmed_alone(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(load_recipe(tiny_recipe, [*WARMED, f"out={tmp_path_factory.mktemp('warmed-alone')}"]))
 
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "voxmoe"]
@@ -104,6 +110,14 @@ def test_two_processes_by_torchrun(
 
 
 @pytest.mark.slow
+def test_two_processes_go_on_from_what_the_first_has_warmed_up(
+    warmed_alone: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    launch(TORCHRUN, tiny_recipe, WARMED, tmp_path / "out")
+    close(warmed_alone, tmp_path / "out")
+
+
+@pytest.mark.slow
 def test_two_processes_teach_a_reader(reader_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, _ = load_any(reader_recipe)
     assert isinstance(recipe, ReaderRecipe)
@@ -113,12 +127,19 @@ def test_two_processes_teach_a_reader(reader_recipe: Path, tmp_path: Path, monke
     close(recipe.out, tmp_path / "out")
 
 
+FSDP = [
+    *("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp.yaml")),
+    *("--num_processes", "2", "--main_process_port", "0", str(Path(__file__).with_name("fsdp_on_cpu.py"))),
+]
+
+
 @pytest.mark.slow
-def test_two_processes_by_the_fsdp_config(alone: Path, tiny_recipe: Path, tmp_path: Path) -> None:
-    options = ["--config_file", str(CONFIGS / "fsdp.yaml"), "--num_processes", "2", "--main_process_port", "0"]
-    script = str(Path(__file__).with_name("fsdp_on_cpu.py"))
-    launch(["-m", "accelerate.commands.launch", *options, script], tiny_recipe, CHANGES, tmp_path / "out")
-    close(alone, tmp_path / "out")
+@pytest.mark.parametrize(("one", "changes"), [("alone", CHANGES), ("warmed_alone", WARMED)])
+def test_two_processes_by_the_fsdp_config(
+    one: str, changes: list[str], tiny_recipe: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    launch(FSDP, tiny_recipe, changes, tmp_path / "out")
+    close(request.getfixturevalue(one), tmp_path / "out")
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

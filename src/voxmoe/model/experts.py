@@ -270,11 +270,9 @@ class ExpertConnector(nn.Module):
             return fused
         weights = self._weights(self.standardise(prompt) if prompt is not None else None, len(owner))
         outputs = self.projector.each(studies)
-        mixed = outputs.new_zeros(len(owner), *outputs.shape[2:])
-        for number, output in enumerate(outputs):
-            asked = owner == number
-            mixed[asked] = torch.einsum("bn,nto->bto", weights[asked], output)
-        return _fused(mixed, weights)
+        places = [(owner == number).nonzero()[:, 0] for number in range(len(outputs))]
+        mixed = [torch.einsum("bn,nto->bto", weights[own], output) for own, output in zip(places, outputs, strict=True)]
+        return _fused(torch.cat(mixed)[torch.cat(places).argsort()], weights)
 
 
 def _fused(tokens: Float[Tensor, "B T O"], weights: Float[Tensor, "B N"]) -> Fused:

@@ -12,7 +12,7 @@ head.
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from voxmoe.model.features import Fused
@@ -28,7 +28,8 @@ class GazeSettings(Settings):
     """Of all heads together."""
     hidden: PositiveInt = 576
     """Of the network that reads the question beside what was looked at."""
-    dropout: float = 0.1
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Of that network, while it learns."""
 
     @model_validator(mode="after")
     def _divisible(self) -> "GazeSettings":
@@ -47,6 +48,8 @@ class Gaze(nn.Module):
         self.standardise = Standardise(width)
         self.query = nn.Linear(width, settings.width)
         self.keys = nn.Linear(width, settings.width)
+        # What all keys have in common falls out of the softmax: it would learn nothing but how numbers were rounded.
+        self.keys.bias.requires_grad_(False)
         self.values = nn.Linear(width, settings.width)
         self.network = nn.Sequential(
             nn.Linear(settings.width + width, settings.hidden),

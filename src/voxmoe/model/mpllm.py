@@ -194,8 +194,8 @@ class MpLLM(OwnWeights):
 
     @torch.no_grad()
     def listen(self, question_ids: Int[Tensor, "B Q"], question_mask: Int[Tensor, "B Q"]) -> dict[str, Tensor]:
-        """What `forward` and `generate` take of questions that are asked about several studies, computed once: what the
-        connector reads of them, if it reads anything."""
+        """What `forward` and `generate` take of questions that are asked about several studies, computed once: what
+        connector and gaze read of them, if they read anything."""
         if not self.reads_prompt:
             return {}
         return {"prompt": self._prompt_hidden(question_ids, question_mask)}
@@ -220,7 +220,7 @@ class MpLLM(OwnWeights):
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Mapping[str, Any]]) -> None:
-        """Measure what the connector and the heads read on a sample of batches, and standardise it from now on."""
+        """Measure what connector, gaze and heads read on a sample of batches, and standardise it from now on."""
         if self.reads_prompt:
             prompts = torch.cat(
                 [self._prompt_hidden(batch["question_ids"], batch["question_mask"]) for batch in batches]
@@ -375,8 +375,8 @@ class MpLLM(OwnWeights):
         """What the heads of a model with a gaze say to questions of which the language model has read nothing but the
         words (`listen`), each about the study of the number `owner`."""
         fused = self.connector.for_questions(features, owner, asked)
-        if features.chart is not None:
-            fused = self._with_chart(fused, features.chart[owner])
+        if self.settings.chart is not None:
+            fused = self._with_chart(fused, None if features.chart is None else features.chart[owner])
         return self.heads.read(self.gaze(asked, fused))
 
     def _text_loss(

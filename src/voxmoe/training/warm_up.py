@@ -3,7 +3,8 @@
 The language model reads each question once, without an image, and is not touched. What its last state then asks for
 is looked up in the fused tokens by the gaze (`voxmoe.model.gaze`). A step learns from a few studies with all of their
 questions, so that a study goes through the experts once for all of them. The fit that follows starts from what was
-learnt, to the bit, as the language model's own reading of the images begins with no share in what the heads read.
+learnt, as the language model's own reading of the images begins with no share in what the heads read, also where a
+model that the run starts from had given it one.
 """
 
 import zlib
@@ -26,7 +27,7 @@ PARTS = ("connector", "chart", "gaze", "heads")
 _LISTENING = 64
 """Questions that the language model reads in one pass."""
 _RISE = 0.1001
-"""Share of the steps in which the learning rate rises."""
+"""Share of the steps in which the learning rate rises; with 0.1 OneCycleLR would divide ten steps by zero."""
 _CLIP = 1.0
 
 Progress = Callable[[int, int, float], None]
@@ -104,9 +105,10 @@ def warm_up(
 ) -> list[float]:
     """Teach the parts of a model with a gaze in place; returns the loss of every step.
 
-    Raises `TrainingError` if a loss is not finite.
+    Raises `TrainingError` if a loss or a gradient is not finite.
     """
     model.eval()
+    nn.init.zeros_(model.gaze.share)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         asked = _listen(model, collate)
     parts = _parts(model)
@@ -120,13 +122,15 @@ def warm_up(
         torch.manual_seed(seed_of(seed, len(losses)))
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             loss = _loss(model, collate, asked, one)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss of the warm-up became {loss.item()} at step {len(losses)}; lower fit.warm_up.learning_rate"
-            )
         optimiser.zero_grad()
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(learning, _CLIP)
+        norm = nn.utils.clip_grad_norm_(learning, _CLIP)
+        for value, what in ((loss, "loss"), (norm, "norm of the gradient")):
+            if not torch.isfinite(value):
+                raise TrainingError(
+                    f"the {what} of the warm-up became {value.item()} at step {len(losses) + 1}; lower "
+                    "fit.warm_up.learning_rate, or set fit.precision=fp32"
+                )
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
