@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from voxmoe.errors import RecipeError, TrainingError
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training import run as run_module
+from voxmoe.training import warm_up as warm_up_module
 from voxmoe.training.recipe import Recipe, load_recipe
 from voxmoe.training.run import WARM, train
 from voxmoe.training.tensors import read_tensors
@@ -126,6 +127,16 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
         monkeypatch.setattr(run_module, "warm_up", None)  # is not done again
     train(recipe)
     same(undisturbed, tmp_path)
+
+
+def test_questions_are_read_once_for_all_models_with_one_start(
+    undisturbed: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert undisturbed.is_dir()
+    monkeypatch.setattr(warm_up_module, "_listen", None)  # is not done again
+    stopped_at(recipe_of(tiny_recipe, tmp_path / "one", "model.connector={kind: single}"), "fitting", 1)
+    with pytest.raises(TypeError):  # of other adapters
+        train(recipe_of(tiny_recipe, tmp_path / "two", "seed=2"))
 
 
 def test_what_another_recipe_has_warmed_up_is_not_taken(undisturbed: Path, tiny_recipe: Path, tmp_path: Path) -> None:

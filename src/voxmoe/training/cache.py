@@ -20,11 +20,13 @@ GRIDS = "grids"
 EYES = "eyes"
 DIGESTS = "digests"
 PICTURES = "pictures"
+HEARD = "heard"
 KINDS = {
     FEATURES: "what encoders see of studies",
     GRIDS: "studies on a model's grid, to train its encoder",
     EYES: "pretrained encoders",
     PICTURES: "slices of CTs as readers take them",
+    HEARD: "what language models make of the questions that a warm-up asks",
     DIGESTS: "what image files hold, by their size and time of change",
 }
 

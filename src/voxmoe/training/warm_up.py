@@ -19,8 +19,11 @@ from voxmoe.errors import TrainingError
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import head_losses
 from voxmoe.model.mpllm import MpLLM
+from voxmoe.training.cache import HEARD, code_digest, key_of, place
+from voxmoe.training.features import weights_digest
 from voxmoe.training.recipe import WarmUpSettings
 from voxmoe.training.samples import Collator, seed_of
+from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 
 PARTS = ("connector", "chart", "gaze", "heads")
 """What learns in a warm-up, by the names of the model's parts."""
@@ -74,6 +77,21 @@ def _parts(model: MpLLM) -> dict[str, nn.Module]:
     return {name: part for name, part in model.named_children() if name in PARTS}
 
 
+def _heard(model: MpLLM, collate: Collator, bf16: bool) -> Float[Tensor, "Q O"]:
+    """What the language model makes of every question, kept for other models that begin with the same one."""
+    decided = {
+        "language": weights_digest(model.language_model),
+        "questions": [tokens.question for tokens in collate.tokens],
+        "code": code_digest([MpLLM.__module__]),
+        "bf16": bf16,
+    }
+    kept = place(HEARD, key_of(**decided), ".safetensors")
+    if not is_intact(kept):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            write_tensors(kept, {"asked": _listen(model, collate)}, {})
+    return read_tensors(kept)["asked"]
+
+
 @torch.no_grad()
 def _listen(model: MpLLM, collate: Collator) -> Float[Tensor, "Q O"]:
     """What the language model makes of every question, without an image."""
@@ -109,8 +127,7 @@ def warm_up(
     """
     model.eval()
     nn.init.zeros_(model.gaze.share)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        asked = _listen(model, collate)
+    asked = _heard(model, collate, bf16)
     parts = _parts(model)
     learning = [weight for part in parts.values() for weight in part.train().parameters() if weight.requires_grad]
     rounds = _Rounds(collate, settings.studies, seed)
