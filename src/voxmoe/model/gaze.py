@@ -61,10 +61,7 @@ class Gaze(nn.Module):
 
     def weights(self, asked: Float[Tensor, "B O"], fused: Fused) -> Float[Tensor, "B H S"]:
         """Where each head looks: its weights over the tokens, which sum to 1; 0 for those that are not there."""
-        return self._weights(self.standardise(asked), fused)
-
-    def _weights(self, asked: Float[Tensor, "B O"], fused: Fused) -> Float[Tensor, "B H S"]:
-        query, keys = self._split(self.query(asked)), self._split(self.keys(fused.tokens))
+        query, keys = self._split(self.query(self.standardise(asked))), self._split(self.keys(fused.tokens))
         logits = torch.einsum("bhe,bshe->bhs", query, keys) / query.shape[-1] ** 0.5
         weights: Tensor = logits.float().masked_fill(~fused.mask[:, None], -torch.inf).softmax(dim=-1)
         return weights
@@ -77,8 +74,7 @@ class Gaze(nn.Module):
     ) -> Float[Tensor, "B O"]:
         """What the heads read; `read` is what the language model has made of question and images, standardised, and
         None before it has joined."""
-        known = self.standardise(asked)
         values = self._split(self.values(fused.tokens))
-        seen = torch.einsum("bhs,bshe->bhe", self._weights(known, fused).to(values.dtype), values).flatten(1)
-        out: Tensor = self.network(torch.cat([seen, known.to(seen.dtype)], dim=1))
+        seen = torch.einsum("bhs,bshe->bhe", self.weights(asked, fused).to(values.dtype), values).flatten(1)
+        out: Tensor = self.network(torch.cat([seen, self.standardise(asked).to(seen.dtype)], dim=1))
         return out if read is None else out + self.share * read

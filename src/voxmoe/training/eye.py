@@ -25,7 +25,7 @@ from voxmoe.model.pyramid import PyramidEncoder
 from voxmoe.training.recipe import DenseSettings, EyeSettings
 from voxmoe.vocabulary import Modality
 
-_RISE = 0.1001
+RISE = 0.1001
 """Share of the steps in which the learning rate rises; with 0.1, OneCycleLR would divide by zero at ten steps."""
 _WEIGHT_DECAY = 0.05
 
@@ -122,7 +122,7 @@ class Trainer:
             model.parameters(), lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY, fused=True
         )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, settings.learning_rate, steps, pct_start=_RISE
+            self.optimiser, settings.learning_rate, steps, pct_start=RISE
         )
         self.done = 0
 

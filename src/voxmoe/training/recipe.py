@@ -86,7 +86,6 @@ class QuestionFitSettings(FitSettings):
 
     warm_up: WarmUpSettings | None = None
     """Of a model with a gaze, before all of it is fitted."""
-
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance of each modality of a sample to be left out; one always stays."""
     balance: bool = False

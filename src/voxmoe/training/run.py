@@ -1,4 +1,4 @@
-"""A training run from its recipe: check, pretrain the eye, compute features once, fit on questions.
+"""A training run from its recipe: check, pretrain the eye, compute features once, warm up, fit on questions.
 
 OUT/config.json, model.safetensors, processor files   the model, for `MpLLM.from_pretrained(OUT)`
 OUT/recipe.yaml, training.jsonl                       what was done and how it went

@@ -20,6 +20,7 @@ from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import head_losses
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.cache import HEARD, code_digest, key_of, place
+from voxmoe.training.eye import RISE
 from voxmoe.training.features import weights_digest
 from voxmoe.training.recipe import WarmUpSettings
 from voxmoe.training.samples import Collator, seed_of
@@ -29,8 +30,6 @@ PARTS = ("connector", "chart", "gaze", "heads")
 """What learns in a warm-up, by the names of the model's parts."""
 _LISTENING = 64
 """Questions that the language model reads in one pass."""
-_RISE = 0.1001
-"""Share of the steps in which the learning rate rises; with 0.1 OneCycleLR would divide ten steps by zero."""
 _CLIP = 1.0
 
 Progress = Callable[[int, int, float], None]
@@ -88,7 +87,7 @@ def _heard(model: MpLLM, collate: Collator, bf16: bool) -> Float[Tensor, "Q O"]:
     kept = place(HEARD, key_of(**decided), ".safetensors")
     if not is_intact(kept):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            write_tensors(kept, {"asked": _listen(model, collate)}, {})
+            write_tensors(kept, {"asked": _listen(model, collate)})
     return read_tensors(kept)["asked"]
 
 
@@ -133,7 +132,7 @@ def warm_up(
     rounds = _Rounds(collate, settings.studies, seed)
     steps = settings.epochs * len(rounds)
     optimiser = torch.optim.AdamW(learning, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, steps, pct_start=_RISE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, steps, pct_start=RISE)
     losses: list[float] = []
     for one in (one for epoch in range(settings.epochs) for one in rounds.epoch(epoch)):
         torch.manual_seed(seed_of(seed, len(losses)))
