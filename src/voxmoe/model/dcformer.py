@@ -22,6 +22,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from voxmoe.model.convolution import Conv3d
 from voxmoe.model.features import Encoded
 from voxmoe.model.weights import Pretrained
 
@@ -107,9 +108,7 @@ class DecomposedConv(nn.Module):
         def conv(*size: int) -> nn.Sequential:
             a, b, c = size
             padding = (a // 2, b // 2, c // 2)
-            return nn.Sequential(
-                nn.Conv3d(channels, out, (a, b, c), stride, padding, groups=groups), nn.BatchNorm3d(out)
-            )
+            return nn.Sequential(Conv3d(channels, out, (a, b, c), stride, padding, groups=groups), nn.BatchNorm3d(out))
 
         self.c1, self.c2, self.c3 = conv(kernel, 1, 1), conv(1, kernel, 1), conv(1, 1, kernel)
 

@@ -19,6 +19,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from voxmoe.model.convolution import Conv3d
 from voxmoe.model.features import Encoded
 from voxmoe.model.vision import Block, Triple
 from voxmoe.model.weights import Pretrained
@@ -88,7 +89,7 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(width // GROUP, width), nn.GroupNorm(width // GROUP, width)
-        self.conv1, self.conv2 = nn.Conv3d(width, width, 3, padding=1), nn.Conv3d(width, width, 3, padding=1)
+        self.conv1, self.conv2 = Conv3d(width, width, 3, padding=1), Conv3d(width, width, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "B C D H W"]) -> Float[Tensor, "B C D H W"]:
         inner = self.conv1(F.gelu(self.norm1(x)))
@@ -108,7 +109,7 @@ class PyramidEncoder(nn.Module):
         self.settings = settings
         widths = (1, *settings.channels)
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv3d(before, after, 4 if before == 1 else 2, 2, int(before == 1)), Residual(after))
+            nn.Sequential(Conv3d(before, after, 4 if before == 1 else 2, 2, int(before == 1)), Residual(after))
             for before, after in pairwise(widths)
         )
         self.position_embeddings = nn.Parameter(torch.zeros(1, settings.tokens, settings.hidden))
