@@ -25,7 +25,7 @@ def answerer(tiny_model: Path) -> Answerer:
 def test_the_answer_says_what_the_heads_say(answerer: Answerer) -> None:
     answer = answerer.ask(make_study(), "How large is the Enhancing Tissue?").to_json()
     assert list(answer) == [
-        "question", "text", "categories", "out_of_scope", "experts", "modalities", "model", "seconds",
+        "question", "text", "categories", "heads", "out_of_scope", "experts", "modalities", "model", "seconds",
     ]  # fmt: skip
     assert answer["categories"]["volume"]["category"] in CLASSES[Task.VOLUME]
     assert 0 <= answer["out_of_scope"]["probability"] <= 1

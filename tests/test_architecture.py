@@ -20,6 +20,7 @@ ROOMS = (
     "answering",
     "evidence",
     "reporting",
+    "reconciling",
     "scan_answering",
     "any_model",
     "publishing",

@@ -11,9 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from conftest import make_study
-from voxmoe.answering import Answer, Answerer, Category
+from voxmoe.answering import Answer, Answerer, Category, Said, labels_named
 from voxmoe.errors import ImageError, LabelError, StudyError, WeightsError
-from voxmoe.evidence import Evidence, draw, gather, labels_named, mask_of, measure_mask
+from voxmoe.evidence import Evidence, draw, gather, mask_of, measure_mask
 from voxmoe.imaging.layouts import find_study, profile_named
 from voxmoe.imaging.study import Study, load_study
 from voxmoe.imaging.volume import Volume, write_volume
@@ -35,11 +35,15 @@ def study(cohort: Path) -> Study:
 
 def answer_of(question: str, volume: str, regions: tuple[str, ...], shape: str = NOT_ASKED) -> Answer:
     categories = {Task.VOLUME: volume, Task.SHAPE: shape, Task.SPREAD: NOT_ASKED}
+    said = Said(
+        {task: Category(name, 0.9) for task, name in categories.items()},
+        tuple(Category(region, 0.8) for region in regions),
+    )
     return Answer(
         question=question,
         text="",
-        categories={task: Category(name, 0.9) for task, name in categories.items()},
-        regions=tuple(Category(region, 0.8) for region in regions),
+        said=said,
+        heads=said,
         out_of_scope=0.1,
         experts=(),
         modalities=(),

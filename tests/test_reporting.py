@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 
 from conftest import make_study
-from voxmoe.answering import Answer, Answerer, Category
+from voxmoe.answering import Answer, Answerer, Category, Said
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.reporting import (
     NOT_A_DEVICE,
     NOT_COVERED,
     _answered_label,
-    profile_to_report,
     report_by_model,
     report_of_mask,
 )
@@ -23,15 +22,17 @@ GLI = profile_named("gli-2024")
 
 
 def answer(volume: str, shape: str, spread: str, *regions: str) -> Answer:
+    categories = {
+        Task.VOLUME: Category(volume, 0.9),
+        Task.SHAPE: Category(shape, 0.8),
+        Task.SPREAD: Category(spread, 0.7),
+    }
+    said = Said(categories, tuple(Category(region, 0.6) for region in regions))
     return Answer(
         question="?",
         text="",
-        categories={
-            Task.VOLUME: Category(volume, 0.9),
-            Task.SHAPE: Category(shape, 0.8),
-            Task.SPREAD: Category(spread, 0.7),
-        },
-        regions=tuple(Category(region, 0.6) for region in regions),
+        said=said,
+        heads=said,
         out_of_scope=0.1,
         experts=(1.0,),
         modalities=tuple(Modality),
@@ -74,7 +75,7 @@ def test_a_mask_s_report_gives_what_was_measured() -> None:
     ],
 )
 def test_heads_that_contradict_each_other_are_named(said: Answer, present: bool, note: str | None) -> None:
-    reported = _answered_label(GLI.labels[0], said)
+    reported = _answered_label(GLI.labels[0], said, None)
     assert reported.present is present
     assert reported.notes == ((note,) if note else ())
 
@@ -91,6 +92,6 @@ def test_a_model_reports_every_label_of_its_profile(tiny_model: Path) -> None:
 
 def test_a_profile_that_the_model_does_not_know_is_not_reported(tiny_model: Path) -> None:
     answerer = Answerer.from_pretrained(tiny_model)
-    assert profile_to_report(answerer, profile_named("brats-2021")) == profile_to_report(answerer, None) == GLI
+    assert answerer.profile(profile_named("brats-2021")) == answerer.profile() == GLI
     same_names = profile_named("met-2024")
-    assert profile_to_report(answerer, same_names) == same_names
+    assert answerer.profile(same_names) == same_names

@@ -1,5 +1,6 @@
 """Questions about one study: `Answerer.from_pretrained(place).ask(study, question)`."""
 
+import re
 import time
 import weakref
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import torch
 
 from voxmoe.errors import StudyError, WeightsError
 from voxmoe.imaging.hounsfield import looks_like_ct
+from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume
 from voxmoe.model.adapters import settle_adapters
@@ -22,7 +24,21 @@ from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.segmenting import draw_mask
 from voxmoe.training.features import FeatureCache, Features, stack
-from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, REGIONS, Modality, Profile, Task
+from voxmoe.training.samples import stack_targets
+from voxmoe.vocabulary import (
+    ABSENT,
+    CLASSES,
+    EXCLUSIVE_TASKS,
+    NO_REGION,
+    NOT_ASKED,
+    REGIONS,
+    Label,
+    Modality,
+    Profile,
+    Task,
+)
+from voxmoe.vqa.encoding import encode_findings
+from voxmoe.vqa.findings import Findings
 
 _QUESTIONS = 256
 """How many questions are remembered as the model's router reads them."""
@@ -37,16 +53,39 @@ class Category:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What is said to the four tasks."""
+
+    categories: Mapping[Task, Category]
+    """Of volume, shape and spread; "not asked" where the question does not ask for it."""
+    regions: tuple[Category, ...]
+    """The regions named; one entry "N/A" or "no labelled region" where none is, none where it was not asked."""
+
+    def terms(self, task: Task) -> frozenset[str]:
+        """The terms of the answer to a task; none where it was not asked."""
+        if task is Task.REGION:
+            return frozenset(region.name for region in self.regions)
+        return frozenset({self.categories[task].name} - {NOT_ASKED})
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            str(Task.VOLUME): _category_json(self.categories[Task.VOLUME]),
+            str(Task.REGION): [{"region": c.name, "probability": c.probability} for c in self.regions],
+            str(Task.SHAPE): _category_json(self.categories[Task.SHAPE]),
+            str(Task.SPREAD): _category_json(self.categories[Task.SPREAD]),
+        }
+
+
+@dataclass(frozen=True)
 class Answer:
     """The answer to one question about one study."""
 
     question: str
     text: str
     """Empty where the heads alone were asked."""
-    categories: Mapping[Task, Category]
-    """Of volume, shape and spread; "not asked" where the question does not ask for it."""
-    regions: tuple[Category, ...]
-    """The regions named; one entry "N/A" or "no labelled region" where none is, none where it was not asked."""
+    said: Said
+    heads: Said
+    """What the heads say by themselves, where what is measured was weighed in."""
     out_of_scope: float
     """Probability that the question asks for something that the model does not answer."""
     experts: tuple[float, ...]
@@ -56,20 +95,29 @@ class Answer:
     seconds: float
 
     @property
+    def categories(self) -> Mapping[Task, Category]:
+        return self.said.categories
+
+    @property
+    def regions(self) -> tuple[Category, ...]:
+        return self.said.regions
+
+    @property
     def answered(self) -> bool:
         """Whether any of the question is answered."""
-        return bool(self.regions) or any(c.name != NOT_ASKED for c in self.categories.values())
+        return any(self.said.terms(task) for task in Task)
+
+    @property
+    def weighed(self) -> bool:
+        """Whether what is measured was weighed in."""
+        return self.heads is not self.said
 
     def to_json(self) -> dict[str, Any]:
         return {
             "question": self.question,
             "text": self.text,
-            "categories": {
-                str(Task.VOLUME): _category_json(self.categories[Task.VOLUME]),
-                str(Task.REGION): [{"region": c.name, "probability": c.probability} for c in self.regions],
-                str(Task.SHAPE): _category_json(self.categories[Task.SHAPE]),
-                str(Task.SPREAD): _category_json(self.categories[Task.SPREAD]),
-            },
+            "categories": self.said.to_json(),
+            "heads": self.heads.to_json() if self.weighed else None,
             "out_of_scope": {"probability": self.out_of_scope, "answered": self.answered},
             "experts": list(self.experts),
             "modalities": [str(modality) for modality in self.modalities],
@@ -106,9 +154,12 @@ class Answerer:
         return cls(MpLLM.from_pretrained(place), MpLLMProcessor.from_pretrained(place), str(place))
 
     @torch.no_grad()
-    def ask(self, study: Study, question: str, say: bool = True) -> Answer:
+    def ask(self, study: Study, question: str, say: bool = True, findings: Findings | None = None) -> Answer:
         """Answer a question about a study; without `say`, or by a model that learnt no text, by the heads alone, which
         is many times faster.
+
+        `findings` are those of the mask that the model draws (`voxmoe.evidence.measure_study`). Where the question
+        names one label of theirs, a model with a consensus weighs them in.
 
         Raises `QuestionError` if the question is empty or over-long, and `StudyError` if an image of the study is a CT.
         """
@@ -117,13 +168,15 @@ class Answerer:
         output = self.model(**batch, heads_alone=True)
         writes = say and self.model.settings.loss.text > 0
         text = self.processor.decode_answers(self.model.generate(**batch))[0] if writes else ""
-        heads = {name: values[0] for name, values in probabilities(output.heads).items()}
+        chances = probabilities(output.heads)
+        heads = _said(chances)
+        weighed = None if findings is None else self._weigh(chances, question, findings)
         return Answer(
             question=question,
             text=text,
-            categories={task: _most_likely(task, heads[str(task)]) for task in EXCLUSIVE_TASKS},
-            regions=_regions(heads[str(Task.REGION)]),
-            out_of_scope=float(heads[OUT_OF_SCOPE][1]),
+            said=heads if weighed is None else _said(weighed),
+            heads=heads,
+            out_of_scope=float(chances[OUT_OF_SCOPE][0, 1]),
             experts=tuple(float(weight) for weight in output.expert_weights[0])
             if output.expert_weights is not None
             else (),
@@ -131,6 +184,36 @@ class Answerer:
             model=self.name,
             seconds=time.monotonic() - started,
         )
+
+    def _weigh(
+        self, chances: Mapping[str, torch.Tensor], question: str, findings: Findings
+    ) -> dict[str, torch.Tensor] | None:
+        """The heads' probabilities weighed with what is measured; None where the model has not learnt how, or the
+        question does not name one label."""
+        named = labels_named(question, profile_named(findings.profile))
+        if not self.weighs or len(named) != 1:
+            return None
+        measured = stack_targets([encode_findings(findings.labels[named[0].key])])
+        cpu = {name: values.float().cpu() for name, values in chances.items()}
+        weighed: dict[str, torch.Tensor] = self.model.consensus.cpu()(cpu, measured, [named[0].key])
+        return weighed
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the model has learnt how to weigh in what is measured."""
+        return self.model.settings.consensus is not None
+
+    def profile(self, wanted: Profile | None = None) -> Profile:
+        """The profile that is wanted if the model knows the names of all its labels, else the first that it was trained
+        on.
+
+        Raises `WeightsError` if the model does not say which labels it was trained on.
+        """
+        profiles = [profile_named(name) for name in self.model.settings.profiles]
+        if not profiles:
+            raise WeightsError(f"{self.name}: does not say which labels it was trained on; train it again")
+        known = {label.name for profile in profiles for label in profile.labels}
+        return wanted if wanted is not None and known >= {label.name for label in wanted.labels} else profiles[0]
 
     def segment(self, study: Study, profile: Profile) -> Volume:
         """The mask that the model's decoder draws; questions that are asked after it need no pass of their own over the
@@ -171,6 +254,28 @@ class Answerer:
                     f"{volume.source}: is given as {modality} and has the values of a CT; {self.name} reads brain MRI; "
                     "ask a model that reads CT about it: --model FOLDER, trained by a recipe ct-*.yaml"
                 )
+
+
+def labels_named(question: str, profile: Profile) -> tuple[Label, ...]:
+    """The labels of a profile whose name or key stands in a question, in the profile's order.
+
+    A name within a longer one ("Enhancing Tumor" in "Non-Enhancing Tumor Core") does not stand there by itself.
+    """
+    calls = [(words, label.key) for label in profile.labels for words in (label.name, label.key)]
+    named = set()
+    for words, key in sorted(calls, key=lambda call: -len(call[0])):
+        question, times = re.subn(rf"(?<!\w){re.escape(words)}(?!\w)", " ", question, flags=re.IGNORECASE)
+        if times:
+            named.add(key)
+    return tuple(label for label in profile.labels if label.key in named)
+
+
+def _said(chances: Mapping[str, torch.Tensor]) -> Said:
+    """What is said to a single question."""
+    return Said(
+        {task: _most_likely(task, chances[str(task)][0]) for task in EXCLUSIVE_TASKS},
+        _regions(chances[str(Task.REGION)][0]),
+    )
 
 
 def _most_likely(task: Task, chances: torch.Tensor) -> Category:

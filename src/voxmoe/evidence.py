@@ -4,7 +4,6 @@ With a mask that is given the findings are exact; with the mask that the model's
 mask. Either way they are measured, not said.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool
 
-from voxmoe.answering import Answer, Answerer
+from voxmoe.answering import Answer, Answerer, labels_named
 from voxmoe.imaging.study import Study, check_same_grid, load_mask
 from voxmoe.imaging.volume import Volume, where_label
 from voxmoe.pictures import new_figure, save_figure
-from voxmoe.vocabulary import NOT_ASKED, Label, Modality, Profile, Task
+from voxmoe.vocabulary import Label, Modality, Profile, Task
 from voxmoe.vqa.findings import Findings, find, to_json
 from voxmoe.vqa.measure import brain_of, regions_of
 from voxmoe.vqa.protocol import PAPER_V2, Protocol
@@ -44,6 +43,11 @@ class Measured:
     profile: Profile
     findings: Findings
 
+    @property
+    def predicted(self) -> Findings | None:
+        """The findings of a mask that the model has drawn; None of another."""
+        return self.findings if self.source == "predicted mask" else None
+
     def behind(self, answer: Answer) -> "Evidence":
         """The evidence for an answer: the findings of the labels that its question names, of all if it names none.
 
@@ -61,7 +65,7 @@ class Evidence:
     measured: Measured
     labels: tuple[Label, ...]
     agreement: Mapping[str, Mapping[Task, bool]]
-    """Label key -> for each task that was answered, whether the answer is what was measured."""
+    """Label key -> for each task that was answered, whether what the heads say is what was measured."""
     picture: Path | None = None
     """Where it was drawn."""
 
@@ -80,33 +84,11 @@ class Evidence:
         }
 
 
-def labels_named(question: str, profile: Profile) -> tuple[Label, ...]:
-    """The labels of a profile whose name or key stands in a question, in the profile's order.
-
-    A name within a longer one ("Enhancing Tumor" in "Non-Enhancing Tumor Core") does not stand there by itself.
-    """
-    calls = [(words, label.key) for label in profile.labels for words in (label.name, label.key)]
-    named = set()
-    for words, key in sorted(calls, key=lambda call: -len(call[0])):
-        question, times = re.subn(rf"(?<!\w){re.escape(words)}(?!\w)", " ", question, flags=re.IGNORECASE)
-        if times:
-            named.add(key)
-    return tuple(label for label in profile.labels if label.key in named)
-
-
-def _said(answer: Answer, task: Task) -> frozenset[str] | None:
-    """The terms of the answer to a task; None where it was not asked."""
-    if task is Task.REGION:
-        return frozenset(region.name for region in answer.regions) or None
-    name = answer.categories[task].name
-    return None if name == NOT_ASKED else frozenset((name,))
-
-
 def _agreement(answer: Answer, findings: Findings, labels: tuple[Label, ...]) -> dict[str, dict[Task, bool]]:
     found: dict[str, dict[Task, bool]] = {}
     for label in labels:
         measured = {task: frozenset(findings.labels[label.key].answer(task)) for task in Task}
-        said = {task: _said(answer, task) for task in Task}
+        said = {task: answer.heads.terms(task) for task in Task}
         found[label.key] = {task: said[task] == measured[task] for task in Task if said[task] and measured[task]}
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from voxmoe.answering import Answer, Answerer
-from voxmoe.errors import WeightsError
+from voxmoe.evidence import Measured
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study
 from voxmoe.vocabulary import ABSENT, NO_REGION, Label, Modality, Profile, Task
@@ -43,7 +43,8 @@ class ReportedLabel:
     present: bool
     terms: Mapping[Task, tuple[Term, ...]]
     measured: Mapping[str, Any] | None
-    """Volume in mm3 and in percent of the brain, sides of each region, components, core fraction; None by a model."""
+    """Volume in mm3 and in percent of the brain, sides of each region, components, core fraction; by a model those of
+    the mask that it draws, or None."""
     notes: tuple[str, ...]
     """Why something is missing, or where the model's heads contradict each other."""
 
@@ -86,11 +87,12 @@ class Report:
         if self.modalities and self.missing:
             technique += f"; missing: {listed(self.missing)}"
         source = "a segmentation mask, protocol" if self.source == "mask" else "the model"
+        drawn = self.source == "model" and any(reported.measured for reported in self.labels)
         return "\n".join(
             (
                 f"STUDY      {self.study}",
                 f"IMAGES     {technique}",
-                f"SOURCE     {source} {self.by}",
+                f"SOURCE     {source} {self.by}{'; mL, sides and components of the mask that it draws' * drawn}",
                 "FINDINGS",
                 *(f"  {line}" for reported in self.labels for line in _lines(reported)),
                 f"SUMMARY    {summary}.",
@@ -161,7 +163,7 @@ def report_of_mask(study: str, findings: Findings, modalities: tuple[Modality, .
     return Report(study, "mask", findings.protocol, modalities, labels)
 
 
-def _answered_label(label: Label, answer: Answer) -> ReportedLabel:
+def _answered_label(label: Label, answer: Answer, findings: Findings | None) -> ReportedLabel:
     terms: dict[Task, tuple[Term, ...]] = {
         task: (Term(said.name, said.probability),) for task, said in answer.categories.items()
     }
@@ -175,28 +177,19 @@ def _answered_label(label: Label, answer: Answer) -> ReportedLabel:
         notes.append(
             f"the head{'s' * (len(contrary) > 1)} for {listed(tuple(map(str, contrary)))} took it to be {said}"
         )
-    return ReportedLabel(label, present, terms, None, tuple(notes))
+    drawn = None if findings is None else _measured_label(label, findings.labels[label.key]).measured
+    return ReportedLabel(label, present, terms, drawn if present else None, tuple(notes))
 
 
-def profile_to_report(answerer: Answerer, wanted: Profile | None) -> Profile:
-    """The profile that is wanted if the model knows the names of all its labels, else the first that it was trained
-    on.
-
-    Raises `WeightsError` if the model does not say which labels it was trained on.
-    """
-    profiles = [profile_named(name) for name in answerer.model.settings.profiles]
-    if not profiles:
-        raise WeightsError(f"{answerer.name}: does not say which labels it was trained on, so none can be reported")
-    known = {label.name for profile in profiles for label in profile.labels}
-    return wanted if wanted is not None and known >= {label.name for label in wanted.labels} else profiles[0]
-
-
-def report_by_model(answerer: Answerer, study: Study, profile: Profile | None = None) -> Report:
+def report_by_model(
+    answerer: Answerer, study: Study, profile: Profile | None = None, measured: Measured | None = None
+) -> Report:
     """The report of what a model says when it is asked for all four tasks of each label of a profile
-    (`profile_to_report`)."""
+    (`Answerer.profile`); with what is measured in the mask that it draws, which a model with a consensus weighs in."""
     question = seed_question(tuple(Task)).question
+    findings = None if measured is None else measured.findings
     labels = []
-    for label in profile_to_report(answerer, profile).labels:
-        answer = answerer.ask(study, question.format(label=label.name), say=False)
-        labels.append(_answered_label(label, answer))
+    for label in answerer.profile(profile).labels:
+        answer = answerer.ask(study, question.format(label=label.name), say=False, findings=findings)
+        labels.append(_answered_label(label, answer, findings))
     return Report(study.id, "model", answerer.name, study.modalities, tuple(labels))

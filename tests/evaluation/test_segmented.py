@@ -14,7 +14,7 @@ from voxmoe.evaluation.bootstrap import Resampling
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.evaluation.metrics import question_scores, truth_of
 from voxmoe.evaluation.predictions import NO_ANSWER, from_heads
-from voxmoe.evaluation.segmented import LESION, agreement_record, agreements, dice, segment_then_measure
+from voxmoe.evaluation.segmented import LESION, agreement_record, agreements, dice, from_measured, segment_then_measure
 from voxmoe.evaluation.tables import summary
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume
@@ -40,8 +40,8 @@ class Shifted(Segmenter):
 def answers(dataset: Path, by: int | None) -> tuple[dict[Task, float], dict[str, Any]]:
     opened = open_dataset(dataset)
     rows = opened.rows("train")
-    told, overlap = segment_then_measure(Shifted(dataset, by), opened, rows, 0.2, 0, lambda *said: None)
-    scores = question_scores(told, truth_of(rows))
+    told, overlap = segment_then_measure(Shifted(dataset, by), opened, rows, 0, lambda *said: None)
+    scores = question_scores(from_measured(told, 0.2), truth_of(rows))
     return {task: float(np.nanmean(scores.tasks[task])) for task in Task}, overlap
 
 

@@ -42,6 +42,9 @@ ModelOption = Annotated[
     typer.Option("--model", help="A trained model's folder, or pocket: the shipped one. Default: see voxmoe info."),
 ]
 ModelArgument = Annotated[Path, typer.Argument(help="A trained model's folder, or pocket: the shipped one.")]
+HeadsAloneOption = Annotated[
+    bool, typer.Option("--heads-alone", help="Weigh nothing that is measured into the answers.")
+]
 T1Option = Annotated[Path | None, typer.Option("--t1", help="T1 image.")]
 T1GDOption = Annotated[Path | None, typer.Option("--t1gd", help="Contrast-enhanced T1 image.")]
 T2Option = Annotated[Path | None, typer.Option("--t2", help="T2 image.")]
@@ -439,6 +442,24 @@ def publish(
 
 
 @app.command()
+def reconcile(
+    model: Annotated[Path, typer.Argument(help="A trained model's folder; its weights gain a few hundred numbers.")],
+    datasets: Annotated[list[Path], typer.Argument(help="Datasets that `build` wrote.")],
+    split: Annotated[
+        str, typer.Option(help="A split that the model has not learnt from, or all of a dataset.")
+    ] = "validation",
+    json: Json = False,
+) -> None:
+    """Learn how far to trust a model's heads and what is measured in its masks; its answers then weigh the two."""
+    from voxmoe.cli import show
+    from voxmoe.reconciling import reconcile as run_reconciling
+
+    with show.Progress() as progress:
+        record = run_reconciling(model, datasets, split, progress.report)
+    show.result(record, show.reconciled, json)
+
+
+@app.command()
 def weights(
     source: Annotated[Path, typer.Argument(metavar="FILE.bin", help="A PyTorch pickle of tensors.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
@@ -579,8 +600,10 @@ def ask(
     flair: FLAIROption = None,
     without: WithoutOption = None,
     evidence: Annotated[
-        bool, typer.Option("--evidence", help="Also measure the mask that the model draws, and hold the answer to it.")
+        bool,
+        typer.Option("--evidence", help="Show what is measured in the mask that the model draws."),
     ] = False,
+    heads_alone: HeadsAloneOption = False,
     mask: Annotated[Path | None, typer.Option("--mask", help="Measure this mask instead.")] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Also draw what was measured here (png, pdf, svg).")
@@ -603,7 +626,13 @@ def ask(
     place = model_at(model)
     if scans.reads_ct(place):
         files_named = {f"--{modality.lower()}": True for modality in named}
-        measured_by = {"--evidence": evidence, "--mask": mask, "--picture": picture, "--profile": profile}
+        measured_by = {
+            "--evidence": evidence,
+            "--heads-alone": heads_alone,
+            "--mask": mask,
+            "--picture": picture,
+            "--profile": profile,
+        }
         scans.refuse_beside_ct(place, {**files_named, "--without": without, **measured_by})
         scans.ask(place, arguments[0], questions, choice or [], json)
         return
@@ -620,25 +649,30 @@ def ask(
         from voxmoe.imaging.study import load_study
 
         files = _files(folder, named, without or [])
-        if measures:
+        if measures or profile is not None:
             files = require_profile(files, profile)
         study = load_study(files)
         progress.report("loading the model", 0, 1)
         from voxmoe.answering import Answerer
 
         answerer = Answerer.from_pretrained(place)
-        if measures:
+        measured = None
+        if measures or (answerer.weighs and not heads_alone):
             progress.report("measuring", 0, 1)
-            from voxmoe.evidence import gather, measure_study
+            from voxmoe.evidence import measure_study
 
-            assert files.profile is not None
-            measured = measure_study(answerer, study, files.profile, mask, files.space)
+            chosen = files.profile if measures else answerer.profile(files.profile)
+            assert chosen is not None
+            measured = measure_study(answerer, study, chosen, mask, files.space)
+        findings = None if measured is None or heads_alone else measured.predicted
         answers = []
         for number, question in enumerate(questions):
             progress.report("answering", number, len(questions))
-            answers.append(answerer.ask(study, question))
+            answers.append(answerer.ask(study, question, findings=findings))
         said = [answer.to_json() for answer in answers]
-        if measures:
+        if measured is not None and measures:
+            from voxmoe.evidence import gather
+
             for answer, found in zip(said, gather(measured, answers, picture), strict=True):
                 answer["evidence"] = found.to_json()
     show.result(said if len(said) > 1 else said[0], show.answers, json)
@@ -731,6 +765,7 @@ def report(
     mask: Annotated[
         bool, typer.Option("--mask", help="Report what the study's own mask shows, not what a model sees.")
     ] = False,
+    heads_alone: HeadsAloneOption = False,
     profile: ProfileOption = None,
     protocol: ProtocolOption = PROTOCOL,
     t1: T1Option = None,
@@ -751,7 +786,13 @@ def report(
     place = None if mask and model is None else model_at(model)
     if place is not None and scans.reads_ct(place):
         files_named = {f"--{modality.lower()}": True for modality in named}
-        others = {"--mask": mask, "--profile": profile, "--protocol": protocol != PROTOCOL, "--without": without}
+        others = {
+            "--mask": mask,
+            "--heads-alone": heads_alone,
+            "--profile": profile,
+            "--protocol": protocol != PROTOCOL,
+            "--without": without,
+        }
         scans.refuse_beside_ct(place, {**files_named, **others})
         assert study is not None
         scans.report(place, study, json)
@@ -780,7 +821,13 @@ def report(
 
             assert place is not None
             answerer = Answerer.from_pretrained(place)
-            found = report_by_model(answerer, loaded, profile_named(profile) if profile else files.profile)
+            wanted, drawn = profile_named(profile) if profile else files.profile, None
+            if answerer.weighs and not heads_alone:
+                progress.report("measuring", 0, 1)
+                from voxmoe.evidence import measure_study
+
+                drawn = measure_study(answerer, loaded, answerer.profile(wanted), space=files.space)
+            found = report_by_model(answerer, loaded, wanted, drawn)
     show.result(found.to_json(), show.report, json)
 
 

@@ -404,6 +404,8 @@ def _answer(answer: dict[str, Any]) -> None:
         f"   out of scope: {scope['probability']:.0%}   experts {experts}   from {', '.join(answer['modalities'])}   "
         f"{answer['seconds']:.1f} s"
     )
+    if answer["heads"] is not None:
+        out.print("   weighed with what is measured in the mask that the model draws")
     if "evidence" in answer:
         _evidence(answer["evidence"])
 
@@ -451,6 +453,18 @@ def _evidence(evidence: dict[str, Any]) -> None:
 
 def weights(result: dict[str, Any]) -> None:
     out.print(f"{result['out']}: {result['tensors']} tensors, {result['parameters']:,} numbers")
+
+
+def reconciled(record: dict[str, Any]) -> None:
+    table = _columns("accuracy in %", [*record["accuracy"]["heads"]])
+    for name, what in (
+        ("heads", "the heads"),
+        ("measured", "segment, then measure"),
+        ("weighed", "weighed, each fold of patients by the others"),
+    ):
+        table.add_row(what, *("-" if value is None else f"{value:.1f}" for value in record["accuracy"][name].values()))
+    out.print(table)
+    out.print(f"learnt from {record['questions']:,} questions about {record['patients']} patients ({record['split']})")
 
 
 def published(found: dict[str, Any]) -> None:

@@ -13,21 +13,37 @@ from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.baselines import majority_class, majority_class_of_the_label, prior_guess, uniform_guess
 from voxmoe.evaluation.bootstrap import Resampling
 from voxmoe.evaluation.inference import EVERYTHING, Report, Said, Subset, features_of, hear_each, load, write
-from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED, PRIOR, TEXT_ONLY, UNIFORM
+from voxmoe.evaluation.methods import (
+    AND_MEASURED,
+    FROM_TEXT,
+    LABEL_MAJORITY,
+    MAJORITY,
+    MEASURED,
+    PRIOR,
+    TEXT_ONLY,
+    UNIFORM,
+)
 from voxmoe.evaluation.metrics import Scores, Truth, question_scores, truth_of
-from voxmoe.evaluation.predictions import Predictions, from_heads, from_texts, prediction_rows, write_predictions
+from voxmoe.evaluation.predictions import (
+    Predictions,
+    from_heads,
+    from_texts,
+    prediction_rows,
+    tensors,
+    write_predictions,
+)
 from voxmoe.evaluation.provenance import dataset_record, model_record, versions
 from voxmoe.evaluation.results import VERSION, Record
 from voxmoe.evaluation.router import usage
 from voxmoe.evaluation.scoring import method_record, scope_record, score_record, task_record, unparsed
-from voxmoe.evaluation.segmented import agreement_record, segment_then_measure
+from voxmoe.evaluation.segmented import agreement_record, from_measured, segment_then_measure
 from voxmoe.evaluation.text_answers import read_answer
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.segmenting import Segmenter
 from voxmoe.settings import Settings
-from voxmoe.training.samples import Row
+from voxmoe.training.samples import Row, stack_targets
 from voxmoe.vocabulary import Modality, Task
 from voxmoe.vqa.dataset import EVERY, Dataset, open_dataset
 
@@ -242,20 +258,26 @@ def _enter(
     if settings.text:
         texts = write(model, processor, rows, features_of(model, dataset, rows, report), report)
         ledger.add_texts(name, texts, sees)
-    overlap = _measure(ledger, model, settings.seed, report) if settings.measure else None
+    overlap = _measure(ledger, name, model, settings.seed, report) if settings.measure else None
     agreement = None if overlap is None else ledger.agreement(name)
     return _Entry(name, model_record(where, model), crossed, subsets, overlap, agreement)
 
 
-def _measure(ledger: _Ledger, model: MpLLM, seed: int, report: Report) -> Record | None:
-    """Let the protocol answer from the masks that the model's decoder draws; None without a decoder."""
+def _measure(ledger: _Ledger, name: str, model: MpLLM, seed: int, report: Report) -> Record | None:
+    """Let the protocol answer from the masks that the model's decoder draws, and where the model has learnt how, weigh
+    that in; None without a decoder."""
     segmenter = Segmenter.of(model)
     if segmenter is None:
         return None
     dataset, rows = ledger.bench.dataset, ledger.bench.rows
     outside = float(majority_class(ledger.bench.learnt, 1).out_of_scope[0])
-    predictions, overlap = segment_then_measure(segmenter, dataset, rows, outside, seed, report)
-    ledger.add(MEASURED, predictions, sees=True)
+    measured, overlap = segment_then_measure(segmenter, dataset, rows, seed, report)
+    ledger.add(MEASURED, from_measured(measured, outside), sees=True)
+    chances = ledger.predictions[name].chances
+    if model.settings.consensus is not None and chances is not None:
+        labels = [row["label"] for row in rows]
+        weighed = model.consensus.cpu()(tensors(chances), stack_targets(measured), labels)
+        ledger.add(name + AND_MEASURED, from_heads({head: said.numpy() for head, said in weighed.items()}), sees=True)
     return overlap
 
 

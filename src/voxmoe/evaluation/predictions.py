@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from voxmoe.errors import ResultsError
 from voxmoe.evaluation.text_answers import TextAnswer
@@ -24,6 +26,11 @@ NO_ANSWER = -1
 
 Chances = Mapping[str, Float[np.ndarray, "Q A"]]
 """What the heads say, by name: probabilities of classes, for region of its entries by themselves."""
+
+
+def tensors(chances: Chances) -> dict[str, Float[Tensor, "Q A"]]:
+    """The same numbers, in the same memory, as the heads give them."""
+    return {name: torch.from_numpy(values) for name, values in chances.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,8 @@ from voxmoe.training.samples import Row
 from voxmoe.training.studies import study_files
 from voxmoe.vocabulary import CLASSES, EXCLUSIVE_TASKS, NOT_ASKED, REGIONS, Profile, Task
 from voxmoe.vqa.dataset import Dataset
-from voxmoe.vqa.findings import Findings, LabelFindings
+from voxmoe.vqa.encoding import Targets, encode_findings
+from voxmoe.vqa.findings import Findings
 from voxmoe.vqa.protocol import Protocol
 from voxmoe.vqa.records import study_findings
 
@@ -67,33 +68,30 @@ def _measure(segmenter: Segmenter, dataset: Dataset, files: StudyFiles, known: M
 
 
 def segment_then_measure(
-    segmenter: Segmenter, dataset: Dataset, rows: Sequence[Row], out_of_scope: float, seed: int, report: Report
-) -> tuple[Predictions, dict[str, Any]]:
-    """The answers to all rows, and the Dice coefficients of the predicted masks with resamples by patient.
-
-    `out_of_scope` is the chance that is told of every question, `seed` that of the bootstrap.
-    """
+    segmenter: Segmenter, dataset: Dataset, rows: Sequence[Row], seed: int, report: Report
+) -> tuple[list[Targets], dict[str, Any]]:
+    """What is measured about each row's label in the predicted mask, and the Dice coefficients of the predicted masks
+    with resamples by patient, of which `seed` is the bootstrap's."""
     measured, known = {}, dataset.findings
     studies = study_files(dataset, rows, with_masks=True)
     for done, (name, files) in enumerate(studies.items()):
         report("segmenting, then measuring", done, len(studies))
         measured[name] = _measure(segmenter, dataset, files, known[name])
-    labels = [measured[row["study"]].findings.labels[row["label"]] for row in rows]
-
-    def classes_of(task: Task) -> np.ndarray:
-        terms = [label.answer(task) for label in labels]
-        return np.array([CLASSES[task].index(said[0]) if said else NO_ANSWER for said in terms])
-
-    def regions_of(label: LabelFindings) -> list[int]:
-        terms = label.answer(Task.REGION)
-        return [int(region in terms) if terms else NO_ANSWER for region in REGIONS]
-
-    regions = [regions_of(label) for label in labels]
-    predictions = Predictions(
-        {task: classes_of(task) for task in EXCLUSIVE_TASKS}, np.array(regions), np.full(len(rows), out_of_scope)
-    )
+    told = [encode_findings(measured[row["study"]].findings.labels[row["label"]]) for row in rows]
     patients = [files.patient for files in studies.values()]
-    return predictions, _overlap_record([found.overlap for found in measured.values()], patients, seed)
+    return told, _overlap_record([found.overlap for found in measured.values()], patients, seed)
+
+
+def from_measured(measured: Sequence[Targets], out_of_scope: float) -> Predictions:
+    """What was measured as the answers to questions; `out_of_scope` is the chance that is told of every one."""
+    classes = {task: np.array([told[task.value] for told in measured]) for task in EXCLUSIVE_TASKS}
+    entries = np.array([told["region"] for told in measured])
+    silent = entries[:, [CLASSES[Task.REGION].index(NOT_ASKED)]] == 1
+    return Predictions(
+        {task: np.where(found == CLASSES[task].index(NOT_ASKED), NO_ANSWER, found) for task, found in classes.items()},
+        np.where(silent, NO_ANSWER, entries[:, : len(REGIONS)]),
+        np.full(len(measured), out_of_scope),
+    )
 
 
 def _overlap_record(overlaps: Sequence[Mapping[str, float]], patients: Sequence[str], seed: int) -> dict[str, Any]:

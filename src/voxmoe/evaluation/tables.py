@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED
+from voxmoe.evaluation.methods import AND_MEASURED, FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED
 from voxmoe.vocabulary import REGIONS, Task
 
 Record = Mapping[str, Any]
@@ -99,8 +99,9 @@ def _differences(results: Record) -> Table:
 
 
 def _own(results: Record) -> list[str]:
-    """The evaluated model's methods: by its heads, and by its text where that was read."""
-    return [name for name in (results["method"], results["method"] + FROM_TEXT) if name in results["methods"]]
+    """The evaluated model's methods: by its heads, and where there is such by these and measurement, and by its
+    text."""
+    return [name for end in ("", AND_MEASURED, FROM_TEXT) if (name := results["method"] + end) in results["methods"]]
 
 
 def _grouped(results: Record, title: str, group: str, names: Iterable[str]) -> Table:

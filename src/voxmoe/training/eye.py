@@ -10,6 +10,7 @@ thrown away; the encoder is frozen after this.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import log1p
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,6 +29,8 @@ from voxmoe.vocabulary import Modality
 RISE = 0.1001
 """Share of the steps in which the learning rate rises; with 0.1, OneCycleLR would divide by zero at ten steps."""
 _WEIGHT_DECAY = 0.05
+_SHARPEST = 1000
+"""One over the fraction at which the graded scale begins to count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +61,16 @@ class _Probe(nn.Module):
         return logits.transpose(1, 2)
 
 
+def graded(fractions: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Fractions from 0 to 1 on a scale of 0 to 1 on which each doubling counts alike: by a tenth, from 0.1 % upwards.
+
+    A label that fills a hundredth of a cell is a third of the way up; on the plain scale none would notice its absence.
+    """
+    return torch.log1p(_SHARPEST * fractions) / log1p(_SHARPEST)
+
+
 class _TokenProbe(nn.Module):
-    """Each token tells the label fractions of its cell, and of the whole volume."""
+    """Each token tells the label fractions of its cell, and of the whole volume, as `graded`."""
 
     def __init__(self, vision: EncoderSettings, labels: int) -> None:
         super().__init__()
@@ -72,7 +83,7 @@ class _TokenProbe(nn.Module):
         cells = F.adaptive_avg_pool3d(truth, self.cells)
         whole = cells.mean(dim=(2, 3, 4), keepdim=True).expand_as(cells)
         logits = self.probe(tokens, present)
-        return F.binary_cross_entropy_with_logits(logits, torch.cat([cells, whole], dim=1).flatten(2))
+        return F.binary_cross_entropy_with_logits(logits, graded(torch.cat([cells, whole], dim=1).flatten(2)))
 
 
 class LinearSight(nn.Module):

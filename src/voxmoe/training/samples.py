@@ -6,7 +6,7 @@ shared by several processes, learns from the same samples.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -195,7 +195,12 @@ def _below(count: int, generator: torch.Generator) -> int:
 
 def targets(rows: Sequence[Row]) -> dict[str, Tensor]:
     """What the heads should say for each row."""
-    return {name: torch.tensor([row["targets"][name] for row in rows]) for name in SIZES}
+    return stack_targets([row["targets"] for row in rows])
+
+
+def stack_targets(found: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Answers to questions as the heads learn them."""
+    return {name: torch.tensor([answers[name] for answers in found]) for name in SIZES}
 
 
 def answer_weights(rows: Sequence[Row]) -> dict[str, Float[Tensor, "..."]]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NO_REGION, NOT_ASKED, Kind, Task
+from voxmoe.vqa.findings import LabelFindings
 
 
 class Targets(TypedDict):
@@ -30,6 +31,12 @@ def encode(kind: Kind, answers: Mapping[Task, Sequence[str]]) -> Targets:
         spread=exclusive[Task.SPREAD],
         out_of_scope=int(kind is not Kind.IN_SCOPE),
     )
+
+
+def encode_findings(found: LabelFindings | None) -> Targets:
+    """What is measured of a label as an answer to all tasks; "not asked" where nothing is."""
+    answers = {} if found is None else {task: found.answer(task) for task in Task}
+    return encode(Kind.IN_SCOPE, {task: terms for task, terms in answers.items() if terms})
 
 
 def decode_region(entries: Sequence[int]) -> tuple[str, ...]:

@@ -1,0 +1,175 @@
+"""Consensus: what the heads say and what is measured in the predicted mask, weighed into one answer.
+
+The heads know what is usual, the measurement knows what the decoder has drawn, and either is often wrong where the
+other is right. Their opinions are pooled on the scale of logarithms, as naive Bayes would: the heads' probabilities
+with a trust of their own, and for what was measured one vote for each answer, which is learnt once for all labels and
+in addition for each. What is learnt are a few hundred numbers, on studies that model and eye have not learnt from
+(`voxmoe.reconciling`). Whether a task is asked, and what is out of scope, the heads alone tell. This is the project's
+own.
+
+Shapes: Q question, A classes or entries of a task, K answers that can be given, L label.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from voxmoe.settings import Settings
+from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NOT_ASKED, REGIONS, Task
+
+Targets = Mapping[str, Int[Tensor, "Q *A"]]
+"""Answers to questions in the form in which the heads learn them; class 0, or the last entry, is "not asked"."""
+_NOTHING = -1
+_PRESENCE = "presence"
+_ANSWERS = {
+    **{str(task): len(CLASSES[task]) - 1 for task in EXCLUSIVE_TASKS},
+    str(Task.REGION): 2,
+    _PRESENCE: 2,
+}
+"""The answers that each vote is about: the classes of a task but "not asked"; a region named or not, all nine alike;
+the label absent by the head for region, or not."""
+_TINY = 1e-6
+
+
+class ConsensusSettings(Settings):
+    """Whose votes are known."""
+
+    labels: tuple[str, ...] = ()
+    """Keys of the labels that have votes of their own."""
+
+
+class Consensus(nn.Module):
+    """The heads' probabilities and measurements -> probabilities of the same form. Nothing is learnt in it: the heads'
+    alone."""
+
+    def __init__(self, settings: ConsensusSettings) -> None:
+        super().__init__()
+        self.labels = settings.labels
+        self.parts = nn.ModuleDict({name: _Vote(size, len(self.labels)) for name, size in _ANSWERS.items()})
+
+    def forward(
+        self, chances: Mapping[str, Float[Tensor, "Q A"]], measured: Targets, labels: Sequence[str]
+    ) -> dict[str, Float[Tensor, "Q A"]]:
+        """The heads' probabilities where nothing was measured, else weighed with it. `measured` is what the protocol
+        answers about the label of each question, in the form of targets: "not asked" where it answers nothing."""
+        weighed = {name: values.clone() for name, values in chances.items()}
+        for name, pool in self.parts.items():
+            said, told = _opinions(name, chances), _answers(name, measured)
+            pooled = pool(said, told.clamp(min=0), self._owners(labels, told)).exp().to(said.dtype)
+            _put(weighed, name, pooled, told != _NOTHING)
+        return weighed
+
+    def learn(
+        self, chances: Mapping[str, Float[Tensor, "Q A"]], measured: Targets, labels: Sequence[str], targets: Targets
+    ) -> None:
+        """Fit trust and votes to what is right of questions (`targets`): the likeliest ones where trust is about 1 and
+        votes are about 0 to begin with (deviation 1). There is one optimum, whatever the start."""
+        for name, pool in self.parts.items():
+            assert isinstance(pool, _Vote)
+            said, told, right = _opinions(name, chances), _answers(name, measured), _answers(name, targets)
+            known = (told != _NOTHING) & (right != _NOTHING)
+            pool.learn(said[known], told[known], self._owners(labels, told)[known], right[known])
+
+    def _owners(self, labels: Sequence[str], like: Int[Tensor, "Q *R"]) -> Int[Tensor, "Q *R"]:
+        """The number of each question's label, the last for one without votes of its own."""
+        numbers = torch.tensor([self.labels.index(key) if key in self.labels else len(self.labels) for key in labels])
+        return numbers.view(-1, *[1] * (like.ndim - 1)).expand_as(like)
+
+
+class _Vote(nn.Module):
+    """One pool of opinions over K answers. Buffers, as no training of the model moves them."""
+
+    trust: Tensor
+    shared: Tensor
+    own: Tensor
+
+    def __init__(self, size: int, labels: int) -> None:
+        super().__init__()
+        self.register_buffer("trust", torch.ones(()))
+        self.register_buffer("shared", torch.zeros(size, size))
+        self.register_buffer("own", torch.zeros(labels, size, size))
+
+    def forward(
+        self, said: Float[Tensor, "*N K"], told: Int[Tensor, "*N"], labels: Int[Tensor, "*N"]
+    ) -> Float[Tensor, "*N K"]:
+        """Logarithms of probabilities, given what was measured and about which label."""
+        return _pool((self.trust, self.shared, self.own), said, told, labels)
+
+    @torch.enable_grad()
+    def learn(
+        self,
+        said: Float[Tensor, "N K"],
+        told: Int[Tensor, " N"],
+        labels: Int[Tensor, " N"],
+        wanted: Int[Tensor, " N"],
+    ) -> None:
+        if not len(said):
+            return
+        start = [torch.ones(()), torch.zeros_like(self.shared), torch.zeros_like(self.own)]
+        weights = [tensor.double().requires_grad_() for tensor in start]
+        optimiser = torch.optim.LBFGS(weights, max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            logs = _pool(weights, said.double(), told, labels)
+            misfit = -logs[torch.arange(len(wanted)), wanted].sum()
+            trust, shared, own = weights
+            doubt = ((trust - 1).square() + shared.square().sum() + own.square().sum()) / 2
+            total = (misfit + doubt) / len(wanted)
+            torch.autograd.backward(total)
+            return total
+
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+        for buffer, weight in zip((self.trust, self.shared, self.own), weights, strict=True):
+            buffer.copy_(weight.detach())
+
+
+def _pool(
+    weights: Sequence[Tensor], said: Float[Tensor, "*N K"], told: Int[Tensor, "*N"], labels: Int[Tensor, "*N"]
+) -> Float[Tensor, "*N K"]:
+    trust, shared, own = weights
+    own = torch.cat([own, torch.zeros_like(shared)[None]])  # that of all labels which have none
+    return (trust * said.clamp(min=_TINY).log() + shared[told] + own[labels, told]).log_softmax(dim=-1)
+
+
+_PLACES: Mapping[str, slice | int] = {
+    str(Task.REGION): slice(len(REGIONS)),
+    _PRESENCE: CLASSES[Task.REGION].index(ABSENT),
+}
+"""Where the parts that are about the head for region stand among its entries."""
+
+
+def _opinions(name: str, chances: Mapping[str, Float[Tensor, "Q A"]]) -> Float[Tensor, "Q *R K"]:
+    """What the heads say of a part's answers, which sum to 1."""
+    if name in _PLACES:
+        named = chances[str(Task.REGION)][:, _PLACES[name]]
+        return torch.stack([1 - named, named], dim=-1)
+    answers = chances[name][:, 1:]
+    return answers / answers.sum(dim=1, keepdim=True).clamp(min=_TINY)
+
+
+def _answers(name: str, targets: Targets) -> Int[Tensor, "Q *R"]:
+    """A part's answers as their numbers, -1 for "not asked"."""
+    if name not in _PLACES:
+        return targets[name].long() - 1
+    entries = targets[str(Task.REGION)].long()
+    asked = entries[:, CLASSES[Task.REGION].index(NOT_ASKED)] == 0
+    told = entries[:, _PLACES[name]]
+    return torch.where(asked.view(-1, *[1] * (told.ndim - 1)), told, _NOTHING)
+
+
+def _put(
+    weighed: dict[str, Float[Tensor, "Q A"]],
+    name: str,
+    pooled: Float[Tensor, "Q *R K"],
+    known: Bool[Tensor, "Q *R"],
+) -> None:
+    """Set a part's answers where something was measured."""
+    if name in _PLACES:
+        entries = weighed[str(Task.REGION)]
+        entries[:, _PLACES[name]] = torch.where(known, pooled[..., 1], entries[:, _PLACES[name]])
+    else:
+        classes = weighed[name]
+        classes[:, 1:] = torch.where(known[:, None], pooled * (1 - classes[:, :1]), classes[:, 1:])

@@ -1,0 +1,134 @@
+"""A consensus learns how far heads and measurement are to be trusted, and changes nothing that was not measured."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from voxmoe.model.consensus import Consensus, ConsensusSettings
+from voxmoe.model.heads import SIZES, probabilities
+from voxmoe.vocabulary import CLASSES, EXCLUSIVE_TASKS, NOT_ASKED, REGIONS, Task
+
+SETTINGS = ConsensusSettings(labels=("ET", "RC"))
+
+
+def said(count: int, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return probabilities({name: torch.randn(count, size, generator=generator) for name, size in SIZES.items()})
+
+
+def answers(count: int, seed: int, asked: bool = True) -> dict[str, Tensor]:
+    """Targets as the heads have them: a class of each task, regions named at random."""
+    generator = np.random.default_rng(seed)
+    found = {
+        str(task): torch.from_numpy(generator.integers(1, len(CLASSES[task]), count) * asked)
+        for task in EXCLUSIVE_TASKS
+    }
+    entries = np.zeros((count, len(CLASSES[Task.REGION])), int)
+    entries[:, : len(REGIONS)] = generator.integers(0, 2, (count, len(REGIONS))) * asked
+    entries[:, CLASSES[Task.REGION].index(NOT_ASKED)] = not asked
+    return {**found, str(Task.REGION): torch.from_numpy(entries)}
+
+
+def taught(
+    labels: list[str], chances: dict[str, Tensor], measured: dict[str, Tensor], right: dict[str, Tensor]
+) -> Consensus:
+    consensus = Consensus(SETTINGS)
+    consensus.learn(chances, measured, labels, right)
+    return consensus
+
+
+def test_before_it_has_learnt_it_says_what_the_heads_say() -> None:
+    chances = said(20)
+    weighed = Consensus(SETTINGS)(chances, answers(20, 1), ["ET"] * 20)
+    assert weighed.keys() == chances.keys()
+    for name, values in chances.items():
+        torch.testing.assert_close(weighed[name], values)
+
+
+def test_what_was_not_measured_stays_as_the_heads_say_it() -> None:
+    truth = answers(50, 1)
+    consensus = taught(["ET"] * 50, said(50), truth, truth)
+    chances = said(10, seed=5)
+    weighed = consensus(chances, answers(10, 2, asked=False), ["ET"] * 10)
+    for name, values in chances.items():
+        assert torch.equal(weighed[name], values)
+
+
+def test_whether_a_task_is_asked_the_heads_alone_tell() -> None:
+    truth = answers(50, 1)
+    consensus = taught(["ET"] * 50, said(50), truth, truth)
+    chances = said(10, seed=5)
+    weighed = consensus(chances, answers(10, 2), ["RC"] * 10)
+    for task in EXCLUSIVE_TASKS:
+        torch.testing.assert_close(weighed[task][:, 0], chances[task][:, 0])
+        torch.testing.assert_close(weighed[task].sum(dim=1), torch.ones(10))
+    last = CLASSES[Task.REGION].index(NOT_ASKED)
+    assert torch.equal(weighed[Task.REGION][:, last], chances[Task.REGION][:, last])
+    assert torch.equal(weighed["out_of_scope"], chances["out_of_scope"])
+
+
+def test_a_measurement_that_is_right_is_followed_and_one_that_is_always_wrong_is_read_as_such() -> None:
+    """Of label ET the measurement is right; of RC it is one class too high, which is as good once it is known."""
+    count = 600
+    truth, labels = answers(count, 1), ["ET", "RC"] * (count // 2)
+    measured = {name: values.clone() for name, values in truth.items()}
+    off = torch.tensor([label == "RC" for label in labels])
+    for task in EXCLUSIVE_TASKS:
+        classes = len(CLASSES[task]) - 1
+        measured[task][off] = truth[task][off] % classes + 1
+    consensus = taught(labels, said(count), measured, truth)
+    weighed = consensus(said(count, seed=9), measured, labels)
+    for task in EXCLUSIVE_TASKS:
+        assert (weighed[task][:, 1:].argmax(dim=1) + 1 == truth[task]).float().mean() > 0.98
+    unknown = consensus(said(count, seed=9), measured, ["SNFH"] * count)
+    shape = unknown[Task.SHAPE][:, 1:].argmax(dim=1) + 1
+    assert (shape == truth[Task.SHAPE]).float().mean() < 0.8
+
+
+def test_noise_is_not_followed() -> None:
+    count = 2000
+    truth, chances = answers(count, 1), said(count)
+    for task in EXCLUSIVE_TASKS:  # heads that are right half of the time, and know it
+        sure = torch.zeros(count, SIZES[task]).scatter(1, truth[task][:, None], 1.0)
+        chances[task] = 0.5 * sure + 0.5 * chances[task]
+    weighed = taught(["ET"] * count, chances, answers(count, 7), truth)(chances, answers(count, 8), ["ET"] * count)
+    for task in EXCLUSIVE_TASKS:
+        heads = (chances[task].argmax(dim=1) == truth[task]).float().mean()
+        assert (weighed[task].argmax(dim=1) == truth[task]).float().mean() > heads - 0.02
+
+
+def test_what_is_learnt_is_the_optimum_of_the_penalised_likelihood() -> None:
+    """Written out sample by sample, and found by another optimiser from another start."""
+    count, task = 40, Task.SPREAD
+    size = len(CLASSES[task]) - 1
+    truth, measured, chances = answers(count, 1), answers(count, 2), said(count)
+    labels = ["ET", "RC", "SNFH", "RC"] * (count // 4)
+    pool = taught(labels, chances, measured, truth).parts[task]
+
+    def penalised(flat: np.ndarray) -> float:
+        trust, shared, own = flat[0], flat[1 : 1 + size**2].reshape(size, size), flat[1 + size**2 :]
+        votes = {"ET": own[: size**2].reshape(size, size), "RC": own[size**2 :].reshape(size, size)}
+        total = ((trust - 1) ** 2 + (flat[1:] ** 2).sum()) / 2
+        for row, label in enumerate(labels):
+            told, right = int(measured[task][row]) - 1, int(truth[task][row]) - 1
+            heads = chances[task][row, 1:].double().numpy()
+            logits = trust * np.log(heads / heads.sum()) + shared[told] + (votes[label][told] if label in votes else 0)
+            total -= logits[right] - np.log(np.exp(logits).sum())
+        return float(total)
+
+    start = np.random.default_rng(0).normal(size=1 + 3 * size**2)
+    expected = minimize(penalised, start, method="BFGS").x
+    found = torch.cat([pool.trust.view(1), pool.shared.flatten(), pool.own.flatten()]).double().numpy()
+    assert np.allclose(found, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("where", ["measured", "asked"])
+def test_without_anything_to_learn_from_it_stays_as_it_is(where: str) -> None:
+    nothing, something = answers(10, 1, asked=False), answers(10, 2)
+    pair = (nothing, something) if where == "measured" else (something, nothing)
+    consensus = taught(["ET"] * 10, said(10), *pair)
+    for pool in consensus.parts.values():
+        assert pool.trust == 1
+        assert not pool.shared.any()
