@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from conftest import make_study
-from voxmoe.answering import Answer, Answerer, Category, Said, labels_named
+from voxmoe.answering import Answer, Answerer, Category, Terms, labels_named
 from voxmoe.errors import ImageError, LabelError, StudyError, WeightsError
 from voxmoe.evidence import Evidence, draw, gather, mask_of, measure_mask
 from voxmoe.imaging.layouts import find_study, profile_named
@@ -35,15 +35,15 @@ def study(cohort: Path) -> Study:
 
 def answer_of(question: str, volume: str, regions: tuple[str, ...], shape: str = NOT_ASKED) -> Answer:
     categories = {Task.VOLUME: volume, Task.SHAPE: shape, Task.SPREAD: NOT_ASKED}
-    said = Said(
+    terms = Terms(
         {task: Category(name, 0.9) for task, name in categories.items()},
         tuple(Category(region, 0.8) for region in regions),
     )
     return Answer(
         question=question,
         text="",
-        said=said,
-        heads=said,
+        terms=terms,
+        heads=None,
         out_of_scope=0.1,
         experts=(),
         modalities=(),

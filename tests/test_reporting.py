@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from conftest import make_study
-from voxmoe.answering import Answer, Answerer, Category, Said
+from voxmoe.answering import Answer, Answerer, Category, Terms
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.reporting import (
     NOT_A_DEVICE,
@@ -27,12 +27,12 @@ def answer(volume: str, shape: str, spread: str, *regions: str) -> Answer:
         Task.SHAPE: Category(shape, 0.8),
         Task.SPREAD: Category(spread, 0.7),
     }
-    said = Said(categories, tuple(Category(region, 0.6) for region in regions))
+    terms = Terms(categories, tuple(Category(region, 0.6) for region in regions))
     return Answer(
         question="?",
         text="",
-        said=said,
-        heads=said,
+        terms=terms,
+        heads=None,
         out_of_scope=0.1,
         experts=(1.0,),
         modalities=tuple(Modality),

@@ -17,6 +17,7 @@ from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume
 from voxmoe.model.adapters import settle_adapters
+from voxmoe.model.consensus import Consensus
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.grounding import check_drawable
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
@@ -53,16 +54,24 @@ class Category:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What is said to the four tasks."""
+class Drawn:
+    """What is measured in the mask that a model has drawn of a study, in terms of a profile's labels."""
+
+    profile: Profile
+    findings: Findings
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is answered to the four tasks."""
 
     categories: Mapping[Task, Category]
     """Of volume, shape and spread; "not asked" where the question does not ask for it."""
     regions: tuple[Category, ...]
     """The regions named; one entry "N/A" or "no labelled region" where none is, none where it was not asked."""
 
-    def terms(self, task: Task) -> frozenset[str]:
-        """The terms of the answer to a task; none where it was not asked."""
+    def named(self, task: Task) -> frozenset[str]:
+        """The terms of the answer to a task by their names; none where it was not asked."""
         if task is Task.REGION:
             return frozenset(region.name for region in self.regions)
         return frozenset({self.categories[task].name} - {NOT_ASKED})
@@ -83,9 +92,9 @@ class Answer:
     question: str
     text: str
     """Empty where the heads alone were asked."""
-    said: Said
-    heads: Said
-    """What the heads say by themselves, where what is measured was weighed in."""
+    terms: Terms
+    heads: Terms | None
+    """What the heads say by themselves, where what is measured was weighed in; None where it was not."""
     out_of_scope: float
     """Probability that the question asks for something that the model does not answer."""
     experts: tuple[float, ...]
@@ -96,28 +105,28 @@ class Answer:
 
     @property
     def categories(self) -> Mapping[Task, Category]:
-        return self.said.categories
+        return self.terms.categories
 
     @property
     def regions(self) -> tuple[Category, ...]:
-        return self.said.regions
+        return self.terms.regions
 
     @property
     def answered(self) -> bool:
         """Whether any of the question is answered."""
-        return any(self.said.terms(task) for task in Task)
+        return any(self.terms.named(task) for task in Task)
 
     @property
-    def weighed(self) -> bool:
-        """Whether what is measured was weighed in."""
-        return self.heads is not self.said
+    def by_heads(self) -> Terms:
+        """What the heads say by themselves."""
+        return self.heads or self.terms
 
     def to_json(self) -> dict[str, Any]:
         return {
             "question": self.question,
             "text": self.text,
-            "categories": self.said.to_json(),
-            "heads": self.heads.to_json() if self.weighed else None,
+            "categories": self.terms.to_json(),
+            "heads": self.heads and self.heads.to_json(),
             "out_of_scope": {"probability": self.out_of_scope, "answered": self.answered},
             "experts": list(self.experts),
             "modalities": [str(modality) for modality in self.modalities],
@@ -135,13 +144,15 @@ class Answerer:
     long as the study; what its router reads of a question serves all studies. The model's adapters are settled: its
     weights are for answering, not for learning on."""
 
-    def __init__(self, model: MpLLM, processor: MpLLMProcessor, name: str) -> None:
+    def __init__(self, model: MpLLM, processor: MpLLMProcessor, name: str, consensus: Consensus | None = None) -> None:
         if model.settings.vision is None:
             raise WeightsError(f"{name}: is a text-only baseline; it cannot see a study")
         self.model = model.eval()
         settle_adapters(self.model)
         self.processor = processor
         self.name = name
+        self.consensus = consensus
+        """How what is measured is weighed in; None for a model that has not learnt it."""
         self.cache = FeatureCache(self.model)
         self._seen: weakref.WeakKeyDictionary[Study, dict[str, torch.Tensor]] = weakref.WeakKeyDictionary()
         self._heard = lru_cache(maxsize=_QUESTIONS)(self._listen)
@@ -151,15 +162,16 @@ class Answerer:
         """The model in a folder or on the hub; raises `WeightsError` if there is none or its weights do not fit."""
         if isinstance(place, Path) and not place.is_dir():
             raise WeightsError(f"{place}: no such model folder; train one with voxmoe train RECIPE")
-        return cls(MpLLM.from_pretrained(place), MpLLMProcessor.from_pretrained(place), str(place))
+        model, processor = MpLLM.from_pretrained(place), MpLLMProcessor.from_pretrained(place)
+        return cls(model, processor, str(place), Consensus.beside(place))
 
     @torch.no_grad()
-    def ask(self, study: Study, question: str, say: bool = True, findings: Findings | None = None) -> Answer:
+    def ask(self, study: Study, question: str, say: bool = True, drawn: Drawn | None = None) -> Answer:
         """Answer a question about a study; without `say`, or by a model that learnt no text, by the heads alone, which
         is many times faster.
 
-        `findings` are those of the mask that the model draws (`voxmoe.evidence.measure_study`). Where the question
-        names one label of theirs, a model with a consensus weighs them in.
+        `drawn` is what is measured in the mask that the model draws (`voxmoe.evidence.measure_study`). Where the
+        question names one of its labels, which the model has learnt about, a model with a consensus weighs it in.
 
         Raises `QuestionError` if the question is empty or over-long, and `StudyError` if an image of the study is a CT.
         """
@@ -169,13 +181,12 @@ class Answerer:
         writes = say and self.model.settings.loss.text > 0
         text = self.processor.decode_answers(self.model.generate(**batch))[0] if writes else ""
         chances = probabilities(output.heads)
-        heads = _said(chances)
-        weighed = None if findings is None else self._weigh(chances, question, findings)
+        weighed = None if drawn is None else self._weigh(chances, question, drawn)
         return Answer(
             question=question,
             text=text,
-            said=heads if weighed is None else _said(weighed),
-            heads=heads,
+            terms=_terms(weighed or chances),
+            heads=_terms(chances) if weighed else None,
             out_of_scope=float(chances[OUT_OF_SCOPE][0, 1]),
             experts=tuple(float(weight) for weight in output.expert_weights[0])
             if output.expert_weights is not None
@@ -186,22 +197,25 @@ class Answerer:
         )
 
     def _weigh(
-        self, chances: Mapping[str, torch.Tensor], question: str, findings: Findings
+        self, chances: Mapping[str, torch.Tensor], question: str, drawn: Drawn
     ) -> dict[str, torch.Tensor] | None:
         """The heads' probabilities weighed with what is measured; None where the model has not learnt how, or the
-        question does not name one label."""
-        named = labels_named(question, profile_named(findings.profile))
-        if not self.weighs or len(named) != 1:
+        question does not name one label that it has learnt about."""
+        named = labels_named(question, drawn.profile)
+        if self.consensus is None or len(named) != 1 or named[0].name not in self._label_names:
             return None
-        measured = stack_targets([encode_findings(findings.labels[named[0].key])])
+        measured = stack_targets([encode_findings(drawn.findings.labels[named[0].key])])
         cpu = {name: values.float().cpu() for name, values in chances.items()}
-        weighed: dict[str, torch.Tensor] = self.model.consensus.cpu()(cpu, measured, [named[0].key])
+        weighed: dict[str, torch.Tensor] = self.consensus(cpu, measured, [named[0].key])
         return weighed
 
     @property
-    def weighs(self) -> bool:
-        """Whether the model has learnt how to weigh in what is measured."""
-        return self.model.settings.consensus is not None
+    def _profiles(self) -> list[Profile]:
+        return [profile_named(name) for name in self.model.settings.profiles]
+
+    @property
+    def _label_names(self) -> set[str]:
+        return {label.name for profile in self._profiles for label in profile.labels}
 
     def profile(self, wanted: Profile | None = None) -> Profile:
         """The profile that is wanted if the model knows the names of all its labels, else the first that it was trained
@@ -209,11 +223,11 @@ class Answerer:
 
         Raises `WeightsError` if the model does not say which labels it was trained on.
         """
-        profiles = [profile_named(name) for name in self.model.settings.profiles]
-        if not profiles:
+        if not self._profiles:
             raise WeightsError(f"{self.name}: does not say which labels it was trained on; train it again")
-        known = {label.name for profile in profiles for label in profile.labels}
-        return wanted if wanted is not None and known >= {label.name for label in wanted.labels} else profiles[0]
+        if wanted is not None and self._label_names >= {label.name for label in wanted.labels}:
+            return wanted
+        return self._profiles[0]
 
     def segment(self, study: Study, profile: Profile) -> Volume:
         """The mask that the model's decoder draws; questions that are asked after it need no pass of their own over the
@@ -270,9 +284,9 @@ def labels_named(question: str, profile: Profile) -> tuple[Label, ...]:
     return tuple(label for label in profile.labels if label.key in named)
 
 
-def _said(chances: Mapping[str, torch.Tensor]) -> Said:
-    """What is said to a single question."""
-    return Said(
+def _terms(chances: Mapping[str, torch.Tensor]) -> Terms:
+    """What is answered to a single question."""
+    return Terms(
         {task: _most_likely(task, chances[str(task)][0]) for task in EXCLUSIVE_TASKS},
         _regions(chances[str(Task.REGION)][0]),
     )

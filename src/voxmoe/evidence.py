@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool
 
-from voxmoe.answering import Answer, Answerer, labels_named
+from voxmoe.answering import Answer, Answerer, Drawn, labels_named
 from voxmoe.imaging.study import Study, check_same_grid, load_mask
 from voxmoe.imaging.volume import Volume, where_label
 from voxmoe.pictures import new_figure, save_figure
@@ -44,9 +44,9 @@ class Measured:
     findings: Findings
 
     @property
-    def predicted(self) -> Findings | None:
-        """The findings of a mask that the model has drawn; None of another."""
-        return self.findings if self.source == "predicted mask" else None
+    def drawn(self) -> Drawn | None:
+        """What a model can weigh into its answers: what is measured in a mask that it has drawn; None of another."""
+        return Drawn(self.profile, self.findings) if self.source == "predicted mask" else None
 
     def behind(self, answer: Answer) -> "Evidence":
         """The evidence for an answer: the findings of the labels that its question names, of all if it names none.
@@ -88,7 +88,7 @@ def _agreement(answer: Answer, findings: Findings, labels: tuple[Label, ...]) ->
     found: dict[str, dict[Task, bool]] = {}
     for label in labels:
         measured = {task: frozenset(findings.labels[label.key].answer(task)) for task in Task}
-        said = {task: answer.heads.terms(task) for task in Task}
+        said = {task: answer.by_heads.named(task) for task in Task}
         found[label.key] = {task: said[task] == measured[task] for task in Task if said[task] and measured[task]}
     return found
 

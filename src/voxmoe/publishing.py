@@ -5,6 +5,7 @@
     OUT/recipe.yaml, OUT/manifest.json, OUT/training.jsonl   the record of its training
     OUT/eye, OUT/start      the records of the eye and of the model that it started from, where they are folders
     OUT/results-*.json      evaluations, where any were given
+    OUT/consensus.safetensors  how its heads are weighed with what is measured, where that was learnt
     OUT/README.md           the model card
 
 Nothing in there leads back to the machine that it was trained on.
@@ -24,10 +25,18 @@ from voxmoe.errors import WeightsError
 from voxmoe.evaluation import results, tables
 from voxmoe.files import write_bytes, write_json
 from voxmoe.imaging.layouts import profile_named
+from voxmoe.model import consensus
 from voxmoe.reporting import NOT_A_DEVICE, NOT_COVERED
 from voxmoe.vocabulary import Modality
 
-_COPIED = ("chat_template.jinja", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "training.jsonl")
+_COPIED = (
+    consensus.FILE,
+    "chat_template.jinja",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "training.jsonl",
+)
 _WEIGHTS = "model.safetensors"
 
 
@@ -60,6 +69,7 @@ def publish(model: Path, out: Path, evaluations: Sequence[Path] = ()) -> dict[st
     out.mkdir(parents=True, exist_ok=True)
     _publish_records(trained_by, out)
     for name in _COPIED:
+        (out / name).unlink(missing_ok=True)
         if (model / name).is_file():
             shutil.copyfile(model / name, out / name)
     write_json(out / "config.json", config)
@@ -129,6 +139,16 @@ def _table(table: tables.Table) -> list[str]:
     ]
 
 
+def _weighing(manifest: dict[str, Any]) -> list[str]:
+    if "consensus" not in manifest:
+        return []
+    learnt = manifest["consensus"]
+    return [
+        "- Its heads are weighed with what is measured in its masks; how far to trust either was learnt from "
+        f"{learnt['questions']:,} questions about {learnt['patients']} patients of its {learnt['split']} split."
+    ]
+
+
 def model_card(name: str, manifest: dict[str, Any], settings: dict[str, Any], evaluations: Sequence[Any] = ()) -> str:
     """The README.md of a model: what it reads, from what it learnt, how it does where it was evaluated, its limits."""
     language, vision = settings["language"], settings["vision"]
@@ -152,6 +172,7 @@ def model_card(name: str, manifest: dict[str, Any], settings: dict[str, Any], ev
         f"- Parameters that were trained: {manifest['trained_parameters']:,}, in {manifest['steps']:,} steps and "
         f"{manifest['seconds'] / 60:.0f} minutes on {manifest['cores']} cores. recipe.yaml says how, training.jsonl "
         "has every step.",
+        *_weighing(manifest),
         f"- {NOT_COVERED}",
         "",
         "```python",

@@ -22,38 +22,38 @@ from voxmoe.evaluation.predictions import Chances, Predictions, from_heads, tens
 from voxmoe.evaluation.provenance import dataset_record
 from voxmoe.evaluation.segmented import from_measured, segment_then_measure
 from voxmoe.files import write_json
-from voxmoe.model.consensus import Consensus, ConsensusSettings
+from voxmoe.model.consensus import Consensus
+from voxmoe.model.mpllm import MpLLM
 from voxmoe.segmenting import Segmenter
 from voxmoe.training.samples import Row, stack_targets, targets
 from voxmoe.vocabulary import Task
-from voxmoe.vqa.dataset import open_dataset
+from voxmoe.vqa.dataset import Dataset, open_dataset
 from voxmoe.vqa.encoding import Targets
+from voxmoe.vqa.protocol import PAPER_V2, Protocol
 
 FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
-class _Evidence:
+class _Questions:
     """Questions with what is right, what the heads say to them, and what is measured."""
 
     rows: Sequence[Row]
+    patients: Int[np.ndarray, " Q"]
     chances: Chances
     measured: Sequence[Targets]
 
-    def part(self, where: Int[np.ndarray, " N"]) -> "_Evidence":
+    def part(self, where: Int[np.ndarray, " N"]) -> "_Questions":
         chances = {name: values[where] for name, values in self.chances.items()}
-        return _Evidence([self.rows[place] for place in where], chances, [self.measured[place] for place in where])
+        rows, measured = [self.rows[place] for place in where], [self.measured[place] for place in where]
+        return _Questions(rows, self.patients[where], chances, measured)
 
     @property
     def labels(self) -> list[str]:
         return [row["label"] for row in self.rows]
 
-    @property
-    def patients(self) -> list[str]:
-        return [row["patient"] for row in self.rows]
-
     def teach(self, labels: Sequence[str]) -> Consensus:
-        consensus = Consensus(ConsensusSettings(labels=tuple(labels)))
+        consensus = Consensus(labels)
         consensus.learn(tensors(self.chances), stack_targets(self.measured), self.labels, targets(self.rows))
         return consensus
 
@@ -62,15 +62,15 @@ class _Evidence:
         return {name: values.numpy() for name, values in weighed.items()}
 
 
-def _held_out(evidence: _Evidence, labels: Sequence[str]) -> Predictions:
+def _held_out(questions: _Questions, labels: Sequence[str]) -> Predictions:
     """Each fold of patients answered by a consensus of the others."""
-    names, patients = np.unique(evidence.patients, return_inverse=True)
-    fold = np.random.default_rng(0).permutation(len(names))[patients] % min(FOLDS, len(names))
-    weighed = {name: values.copy() for name, values in evidence.chances.items()}
+    count = int(questions.patients.max()) + 1
+    fold = np.random.default_rng(0).permutation(count)[questions.patients] % min(FOLDS, count)
+    weighed = {name: values.copy() for name, values in questions.chances.items()}
     for number in np.unique(fold):
-        consensus = evidence.part(np.flatnonzero(fold != number)).teach(labels)
+        consensus = questions.part(np.flatnonzero(fold != number)).teach(labels)
         here = np.flatnonzero(fold == number)
-        for name, values in evidence.part(here).weigh(consensus).items():
+        for name, values in questions.part(here).weigh(consensus).items():
             weighed[name][here] = values
     return from_heads(weighed)
 
@@ -83,6 +83,19 @@ def _accuracy(predictions: Predictions, rows: Sequence[Row]) -> dict[str, float 
     return {**{str(task): found.get(str(task)) for task in Task}, "mean": mean}
 
 
+def _check(place: Path, model: MpLLM, datasets: Sequence[Dataset]) -> None:
+    if not model.settings.profiles:
+        raise WeightsError(f"{place}: does not say which labels it was trained on; train it again")
+    for dataset in datasets:
+        check_fits(model, dataset, cross=False)
+        found = dataset.manifest["protocol"]
+        if Protocol.model_validate(found) != PAPER_V2:
+            raise DatasetError(
+                f"{dataset.root}: its answers are by the protocol {found['name']}; a model's masks are measured by "
+                f"{PAPER_V2.name} wherever it answers, so build it with --protocol {PAPER_V2.name}"
+            )
+
+
 def reconcile(
     place: Path,
     datasets: Sequence[Path],
@@ -91,49 +104,47 @@ def reconcile(
 ) -> dict[str, Any]:
     """Learn a consensus for the model in a folder and keep it there; tell what taught it, and what it is worth.
 
-    Raises `WeightsError` for a model without a decoder and `DatasetError` for datasets that cannot teach it.
+    Raises `WeightsError` for a model without a decoder, and `DatasetError` for datasets that cannot teach it.
     """
     report("loading the model", 0, 1)
     model, processor = load(place)
     segmenter = Segmenter.of(model)
     if segmenter is None:
-        raise WeightsError(
-            f"{place}: has no decoder to draw a mask with, so there is nothing to weigh beside its heads"
-        )
+        raise WeightsError(f"{place}: has no decoder to draw a mask with, so there is nothing to weigh its heads with")
+    opened = [open_dataset(data) for data in datasets]
+    _check(place, model, opened)
     rows: list[Row] = []
+    names: list[str] = []
     heard: list[Chances] = []
     measured: list[Targets] = []
-    for data in datasets:
-        dataset = open_dataset(data)
+    for number, dataset in enumerate(opened):
         asked = dataset.rows(split)
         if not asked:
-            raise DatasetError(f"{data}: its split {split} is empty; build it from more patients")
-        check_fits(model, dataset, cross=False)
-        said = hear_each(model, processor, dataset, asked, (EVERYTHING,), report)[-1]
-        heard.append(said.chances)
+            raise DatasetError(f"{dataset.root}: its split {split} is empty; build it from more patients")
+        heard.append(hear_each(model, processor, dataset, asked, (EVERYTHING,), report)[-1].chances)
         measured += segment_then_measure(segmenter, dataset, asked, 0, report)[0]
         rows += asked
+        names += [f"{number} {row['patient']}" for row in asked]
+    found, patients = np.unique(names, return_inverse=True)
+    if len(found) < 2:
+        raise DatasetError(f"{datasets[0]}: its split {split} has a single patient, who teaches nothing about others")
     chances = {name: np.concatenate([said[name] for said in heard]) for name in heard[0]}
-    evidence = _Evidence(rows, chances, measured)
-    if len(set(evidence.patients)) < 2:
-        raise DatasetError(
-            f"{datasets[0]}: its split {split} has a single patient, of whom nothing about others is learnt"
-        )
-    labels = list(dict.fromkeys(evidence.labels))
+    questions = _Questions(rows, patients, chances, measured)
+    labels = list(dict.fromkeys(questions.labels))
     record = {
-        "datasets": [dataset_record(open_dataset(data)) for data in datasets],
+        "datasets": [dataset_record(dataset) for dataset in opened],
         "split": split,
         "questions": len(rows),
-        "patients": len(set(evidence.patients)),
+        "patients": len(found),
         "labels": labels,
         "accuracy": {
             "heads": _accuracy(from_heads(chances), rows),
             "measured": _accuracy(from_measured(measured, 0.0), rows),
-            "weighed": _accuracy(_held_out(evidence, labels), rows),
+            "weighed": _accuracy(_held_out(questions, labels), rows),
         },
     }
-    model.cpu().agree(evidence.teach(labels))
-    model.save_pretrained(place)
+    questions.teach(labels).save(place)
     manifest = place / "manifest.json"
-    write_json(manifest, {**json.loads(manifest.read_text()), "consensus": record})
+    if manifest.is_file():
+        write_json(manifest, {**json.loads(manifest.read_text()), "consensus": record})
     return record

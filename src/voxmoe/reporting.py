@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from voxmoe.answering import Answer, Answerer
-from voxmoe.evidence import Measured
+from voxmoe.answering import Answer, Answerer, Drawn
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study
 from voxmoe.vocabulary import ABSENT, NO_REGION, Label, Modality, Profile, Task
@@ -58,6 +57,8 @@ class Report:
     by: str
     modalities: tuple[Modality, ...]
     labels: tuple[ReportedLabel, ...]
+    weighed: bool = False
+    """Whether a model's answers are weighed with what is measured in the mask that it draws."""
 
     @property
     def missing(self) -> tuple[Modality, ...]:
@@ -68,6 +69,7 @@ class Report:
             "study": self.study,
             "source": self.source,
             "by": self.by,
+            "weighed": self.weighed,
             "modalities": [str(modality) for modality in self.modalities],
             "missing": [str(modality) for modality in self.missing],
             "labels": {reported.label.key: _label_json(reported) for reported in self.labels},
@@ -87,12 +89,12 @@ class Report:
         if self.modalities and self.missing:
             technique += f"; missing: {listed(self.missing)}"
         source = "a segmentation mask, protocol" if self.source == "mask" else "the model"
-        drawn = self.source == "model" and any(reported.measured for reported in self.labels)
+        weighed = ", weighed with the mask that it draws, whose mL, sides and components these are" * self.weighed
         return "\n".join(
             (
                 f"STUDY      {self.study}",
                 f"IMAGES     {technique}",
-                f"SOURCE     {source} {self.by}{'; mL, sides and components of the mask that it draws' * drawn}",
+                f"SOURCE     {source} {self.by}{weighed}",
                 "FINDINGS",
                 *(f"  {line}" for reported in self.labels for line in _lines(reported)),
                 f"SUMMARY    {summary}.",
@@ -134,7 +136,7 @@ def _lines(reported: ReportedLabel) -> list[str]:
         said.append(f"{measured['volume_mm3'] / 1000:.1f} mL")
     said += [str(term) for term in reported.terms.get(Task.SHAPE, ())]
     spread = [str(term) for term in reported.terms.get(Task.SPREAD, ())]
-    if spread and measured.get("components", 1) > 1:
+    if spread and (measured.get("components") or 1) > 1:
         spread[0] += f" ({measured['components']} components, the largest {measured['core_fraction']:.0%})"
     said += spread
     regions = reported.terms.get(Task.REGION, ())
@@ -163,33 +165,35 @@ def report_of_mask(study: str, findings: Findings, modalities: tuple[Modality, .
     return Report(study, "mask", findings.protocol, modalities, labels)
 
 
-def _answered_label(label: Label, answer: Answer, findings: Findings | None) -> ReportedLabel:
+def _answered_label(label: Label, answer: Answer, drawn: LabelFindings | None) -> ReportedLabel:
     terms: dict[Task, tuple[Term, ...]] = {
         task: (Term(said.name, said.probability),) for task, said in answer.categories.items()
     }
     terms[Task.REGION] = tuple(Term(region.name, region.probability) for region in answer.regions)
-    absent = [task for task in Task if any(term.name == ABSENT for term in terms[task])]
-    present = Task.VOLUME not in absent
-    contrary = [task for task in Task if (task in absent) == present and terms[task]]
+    heads = {task: answer.by_heads.named(task) for task in Task}
+    absent = [task for task in Task if ABSENT in heads[task]]
+    present = all(term.name != ABSENT for term in terms[Task.VOLUME])
+    contrary = [task for task in Task if (task in absent) == present and heads[task]]
     notes = []
     if contrary:
         said = "absent" if present else "present"
         notes.append(
             f"the head{'s' * (len(contrary) > 1)} for {listed(tuple(map(str, contrary)))} took it to be {said}"
         )
-    drawn = None if findings is None else _measured_label(label, findings.labels[label.key]).measured
-    return ReportedLabel(label, present, terms, drawn if present else None, tuple(notes))
+    measured = None if drawn is None else _measured_label(label, drawn).measured
+    if measured is not None and drawn is not None and drawn.spread not in {term.name for term in terms[Task.SPREAD]}:
+        measured = {**measured, "components": None, "core_fraction": None}  # they would contradict what is said
+    return ReportedLabel(label, present, terms, measured if present else None, tuple(notes))
 
 
 def report_by_model(
-    answerer: Answerer, study: Study, profile: Profile | None = None, measured: Measured | None = None
+    answerer: Answerer, study: Study, profile: Profile | None = None, drawn: Drawn | None = None
 ) -> Report:
     """The report of what a model says when it is asked for all four tasks of each label of a profile
-    (`Answerer.profile`); with what is measured in the mask that it draws, which a model with a consensus weighs in."""
+    (`Answerer.profile`), or of that of `drawn`: what is measured in the mask that it draws, which it weighs in."""
     question = seed_question(tuple(Task)).question
-    findings = None if measured is None else measured.findings
     labels = []
-    for label in answerer.profile(profile).labels:
-        answer = answerer.ask(study, question.format(label=label.name), say=False, findings=findings)
-        labels.append(_answered_label(label, answer, findings))
-    return Report(study.id, "model", answerer.name, study.modalities, tuple(labels))
+    for label in (answerer.profile(profile) if drawn is None else drawn.profile).labels:
+        answer = answerer.ask(study, question.format(label=label.name), say=False, drawn=drawn)
+        labels.append(_answered_label(label, answer, None if drawn is None else drawn.findings.labels[label.key]))
+    return Report(study.id, "model", answerer.name, study.modalities, tuple(labels), weighed=drawn is not None)

@@ -1,16 +1,20 @@
 """A consensus learns how far heads and measurement are to be trusted, and changes nothing that was not measured."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.optimize import minimize
 from torch import Tensor
 
-from voxmoe.model.consensus import Consensus, ConsensusSettings
+from voxmoe.errors import WeightsError
+from voxmoe.model.consensus import FILE, Consensus
 from voxmoe.model.heads import SIZES, probabilities
 from voxmoe.vocabulary import CLASSES, EXCLUSIVE_TASKS, NOT_ASKED, REGIONS, Task
 
-SETTINGS = ConsensusSettings(labels=("ET", "RC"))
+LABELS = ("ET", "RC")
 
 
 def said(count: int, seed: int = 0) -> dict[str, Tensor]:
@@ -34,14 +38,17 @@ def answers(count: int, seed: int, asked: bool = True) -> dict[str, Tensor]:
 def taught(
     labels: list[str], chances: dict[str, Tensor], measured: dict[str, Tensor], right: dict[str, Tensor]
 ) -> Consensus:
-    consensus = Consensus(SETTINGS)
+    consensus = Consensus(LABELS)
     consensus.learn(chances, measured, labels, right)
     return consensus
 
 
 def test_before_it_has_learnt_it_says_what_the_heads_say() -> None:
     chances = said(20)
-    weighed = Consensus(SETTINGS)(chances, answers(20, 1), ["ET"] * 20)
+    for task in EXCLUSIVE_TASKS:  # of tasks that are certainly asked
+        chances[task][:, 0] = 0
+        chances[task] /= chances[task].sum(dim=1, keepdim=True)
+    weighed = Consensus(LABELS)(chances, answers(20, 1), ["ET"] * 20)
     assert weighed.keys() == chances.keys()
     for name, values in chances.items():
         torch.testing.assert_close(weighed[name], values)
@@ -56,16 +63,22 @@ def test_what_was_not_measured_stays_as_the_heads_say_it() -> None:
         assert torch.equal(weighed[name], values)
 
 
-def test_whether_a_task_is_asked_the_heads_alone_tell() -> None:
+def test_whether_a_task_is_asked_the_heads_alone_decide() -> None:
     truth = answers(50, 1)
     consensus = taught(["ET"] * 50, said(50), truth, truth)
-    chances = said(10, seed=5)
-    weighed = consensus(chances, answers(10, 2), ["RC"] * 10)
+    chances = said(200, seed=5)
+    weighed = consensus(chances, answers(200, 2), ["RC"] * 200)
     for task in EXCLUSIVE_TASKS:
-        torch.testing.assert_close(weighed[task][:, 0], chances[task][:, 0])
-        torch.testing.assert_close(weighed[task].sum(dim=1), torch.ones(10))
+        asked = chances[task].argmax(dim=1) != 0
+        assert 0 < asked.sum() < 200
+        assert torch.equal(weighed[task].argmax(dim=1) != 0, asked)
+        assert torch.equal(weighed[task][~asked], chances[task][~asked])
+        torch.testing.assert_close(weighed[task].sum(dim=1), torch.ones(200))
     last = CLASSES[Task.REGION].index(NOT_ASKED)
+    silent = chances[Task.REGION][:, last] > 0.5
     assert torch.equal(weighed[Task.REGION][:, last], chances[Task.REGION][:, last])
+    assert torch.equal(weighed[Task.REGION][silent], chances[Task.REGION][silent])
+    assert not torch.equal(weighed[Task.REGION][~silent], chances[Task.REGION][~silent])
     assert torch.equal(weighed["out_of_scope"], chances["out_of_scope"])
 
 
@@ -79,10 +92,13 @@ def test_a_measurement_that_is_right_is_followed_and_one_that_is_always_wrong_is
         classes = len(CLASSES[task]) - 1
         measured[task][off] = truth[task][off] % classes + 1
     consensus = taught(labels, said(count), measured, truth)
-    weighed = consensus(said(count, seed=9), measured, labels)
+    chances = said(count, seed=9)
+    for task in EXCLUSIVE_TASKS:
+        chances[task][:, 0] = 0
+    weighed = consensus(chances, measured, labels)
     for task in EXCLUSIVE_TASKS:
         assert (weighed[task][:, 1:].argmax(dim=1) + 1 == truth[task]).float().mean() > 0.98
-    unknown = consensus(said(count, seed=9), measured, ["SNFH"] * count)
+    unknown = consensus(chances, measured, ["SNFH"] * count)
     shape = unknown[Task.SHAPE][:, 1:].argmax(dim=1) + 1
     assert (shape == truth[Task.SHAPE]).float().mean() < 0.8
 
@@ -132,3 +148,24 @@ def test_without_anything_to_learn_from_it_stays_as_it_is(where: str) -> None:
     for pool in consensus.parts.values():
         assert pool.trust == 1
         assert not pool.shared.any()
+
+
+def test_it_is_kept_beside_a_model(tmp_path: Path) -> None:
+    assert Consensus.beside(tmp_path) is None
+    truth = answers(50, 1)
+    consensus = taught(["ET"] * 50, said(50), truth, truth)
+    consensus.save(tmp_path)
+    again = Consensus.beside(tmp_path)
+    assert again is not None
+    assert again.labels == LABELS
+    for name, tensor in consensus.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"no tensors")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        Consensus.beside(tmp_path)
+    save_file({"trust": torch.ones(1)}, tmp_path / FILE, {"labels": "[]"})
+    with pytest.raises(WeightsError, match="not a consensus of this version"):
+        Consensus.beside(tmp_path)

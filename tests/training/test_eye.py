@@ -5,6 +5,9 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
 
 from conftest import make_study
 from voxmoe.imaging.grid import label_fractions, to_grid
@@ -12,7 +15,7 @@ from voxmoe.model.dcformer import DCFormerSettings
 from voxmoe.model.encoder import EncoderSettings, make_encoder
 from voxmoe.model.pyramid import PyramidSettings
 from voxmoe.model.vision import VisionSettings
-from voxmoe.training.eye import Sample, drop_modalities, train_eye
+from voxmoe.training.eye import Sample, drop_modalities, graded, train_eye
 from voxmoe.training.recipe import EyeSettings
 
 VISION = VisionSettings(grid=(8, 8, 8), patch=(2, 2, 2), pool=(2, 2, 2), hidden=16, layers=1, heads=2, mlp=32)
@@ -41,9 +44,28 @@ def test_the_eye_learns_and_is_frozen(vision: EncoderSettings, precision: Litera
     losses = train_eye(encoder, samples, settings, seed=0)
     assert len(losses) == 30
     assert {weight.dtype for weight in encoder.parameters()} == {torch.float32}
-    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    least = _least(torch.stack([sample.fractions for sample in samples]), vision)
+    assert np.mean(losses[-5:]) - least < 0.5 * (np.mean(losses[:5]) - least)
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert not encoder.training
+
+
+def _least(fractions: Float[Tensor, "B L d h w"], vision: EncoderSettings) -> float:
+    """The loss of one who knows all fractions: what they leave open themselves."""
+    cells = functional.adaptive_avg_pool3d(fractions, vision.cells)
+    whole = cells.mean(dim=(2, 3, 4), keepdim=True).expand_as(cells)
+    tokens = graded(torch.cat([cells, whole], dim=1))
+    return float(sum(functional.binary_cross_entropy(told, told) for told in (fractions, tokens)))
+
+
+def test_the_graded_scale_counts_doublings_alike() -> None:
+    fractions = torch.tensor([0.0, 0.001, 0.01, 0.02, 0.04, 0.5, 1.0])
+    scale = graded(fractions)
+    assert scale[0] == 0
+    assert scale[-1] == 1
+    assert scale[1:3].tolist() == pytest.approx([0.1, 0.347], abs=1e-3)
+    for less, more in ((2, 3), (3, 4), (5, 6)):
+        assert float(scale[more] - scale[less]) == pytest.approx(0.1, abs=0.01)
 
 
 def test_dropout_keeps_at_least_one_modality_and_adds_none() -> None:

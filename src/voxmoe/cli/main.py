@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxmoe.cli.readers import readers
-from voxmoe.errors import CacheError, DatasetError, ImageError, QuestionError, StudyError, VoxmoeError
+from voxmoe.errors import CacheError, DatasetError, ImageError, LabelError, QuestionError, StudyError, VoxmoeError
 
 if TYPE_CHECKING:
-    from voxmoe.imaging.study import StudyFiles
-    from voxmoe.vocabulary import Modality
+    from voxmoe.answering import Answerer, Drawn
+    from voxmoe.cli.show import Progress
+    from voxmoe.imaging.study import Study, StudyFiles
+    from voxmoe.vocabulary import Modality, Profile
 
 app = typer.Typer(
     name="voxmoe",
@@ -604,7 +606,7 @@ def ask(
         typer.Option("--evidence", help="Show what is measured in the mask that the model draws."),
     ] = False,
     heads_alone: HeadsAloneOption = False,
-    mask: Annotated[Path | None, typer.Option("--mask", help="Measure this mask instead.")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="Measure this mask; the heads alone answer.")] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Also draw what was measured here (png, pdf, svg).")
     ] = None,
@@ -657,20 +659,21 @@ def ask(
 
         answerer = Answerer.from_pretrained(place)
         measured = None
-        if measures or (answerer.weighs and not heads_alone):
+        if measures:
             progress.report("measuring", 0, 1)
             from voxmoe.evidence import measure_study
 
-            chosen = files.profile if measures else answerer.profile(files.profile)
-            assert chosen is not None
-            measured = measure_study(answerer, study, chosen, mask, files.space)
-        findings = None if measured is None or heads_alone else measured.predicted
+            assert files.profile is not None
+            measured = measure_study(answerer, study, files.profile, mask, files.space)
+            drawn = None if heads_alone else measured.drawn
+        else:
+            drawn = None if heads_alone else _drawn(answerer, study, files, files.profile, progress)
         answers = []
         for number, question in enumerate(questions):
             progress.report("answering", number, len(questions))
-            answers.append(answerer.ask(study, question, findings=findings))
+            answers.append(answerer.ask(study, question, drawn=drawn))
         said = [answer.to_json() for answer in answers]
-        if measured is not None and measures:
+        if measured is not None:
             from voxmoe.evidence import gather
 
             for answer, found in zip(said, gather(measured, answers, picture), strict=True):
@@ -821,12 +824,8 @@ def report(
 
             assert place is not None
             answerer = Answerer.from_pretrained(place)
-            wanted, drawn = profile_named(profile) if profile else files.profile, None
-            if answerer.weighs and not heads_alone:
-                progress.report("measuring", 0, 1)
-                from voxmoe.evidence import measure_study
-
-                drawn = measure_study(answerer, loaded, answerer.profile(wanted), space=files.space)
+            wanted = profile_named(profile) if profile else files.profile
+            drawn = None if heads_alone else _drawn(answerer, loaded, files, wanted, progress)
             found = report_by_model(answerer, loaded, wanted, drawn)
     show.result(found.to_json(), show.report, json)
 
@@ -876,6 +875,22 @@ def _named(*paths: Path | None) -> "dict[Modality, Path]":
     from voxmoe.vocabulary import Modality
 
     return {modality: path for modality, path in zip(Modality, paths, strict=True) if path is not None}
+
+
+def _drawn(
+    answerer: "Answerer", study: "Study", files: "StudyFiles", profile: "Profile | None", progress: "Progress"
+) -> "Drawn | None":
+    """What a model weighs into its answers: what is measured in the mask that it draws; None where it has not learnt to
+    weigh, or draws none of these labels."""
+    if answerer.consensus is None:
+        return None
+    progress.report("measuring", 0, 1)
+    from voxmoe.evidence import measure_study
+
+    try:
+        return measure_study(answerer, study, answerer.profile(profile), space=files.space).drawn
+    except LabelError:
+        return None
 
 
 def _files(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "StudyFiles":

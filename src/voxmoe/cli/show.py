@@ -387,16 +387,7 @@ def _answer(answer: dict[str, Any]) -> None:
     out.print(f"Q  {answer['question']}")
     if answer["text"]:
         out.print(f"A  {answer['text']}")
-    asked = []
-    for task in Task:
-        said = answer["categories"][str(task)]
-        if task is Task.REGION:
-            if said:
-                named = ", ".join(f"{entry['region']} {entry['probability']:.0%}" for entry in said)
-                asked.append(f"region: {named}")
-        elif said["category"] != NOT_ASKED:
-            asked.append(f"{task}: {said['category']} {said['probability']:.0%}")
-    out.print("   " + ("   ".join(asked) if asked else "no task is answered"))
+    out.print(f"   {_terms(answer['categories']) or 'no task is answered'}")
     scope = answer["out_of_scope"]
     top = sorted(range(len(answer["experts"])), key=lambda i: -answer["experts"][i])[:4]
     experts = " ".join(f"{i + 1}:{answer['experts'][i]:.2f}" for i in top) or "none"
@@ -405,9 +396,23 @@ def _answer(answer: dict[str, Any]) -> None:
         f"{answer['seconds']:.1f} s"
     )
     if answer["heads"] is not None:
-        out.print("   weighed with what is measured in the mask that the model draws")
+        out.print(f"   weighed with the mask that the model draws; its heads alone: {_terms(answer['heads'])}")
     if "evidence" in answer:
         _evidence(answer["evidence"])
+
+
+def _terms(categories: dict[str, Any]) -> str:
+    """What is answered to the tasks that were asked."""
+    asked = []
+    for task in Task:
+        said = categories[str(task)]
+        if task is Task.REGION:
+            if said:
+                named = ", ".join(f"{entry['region']} {entry['probability']:.0%}" for entry in said)
+                asked.append(f"region: {named}")
+        elif said["category"] != NOT_ASKED:
+            asked.append(f"{task}: {said['category']} {said['probability']:.0%}")
+    return "   ".join(asked)
 
 
 def scan_answers(found: dict[str, Any] | list[dict[str, Any]]) -> None:
@@ -444,9 +449,9 @@ def _evidence(evidence: dict[str, Any]) -> None:
         out.print(f"     {key}: {numbers}; {regions}; {label['shape']['category']}; {spread}")
     for key, tasks in evidence["agreement"].items():
         against = [task for task, agrees in tasks.items() if not agrees]
-        said = f"disagrees with it on {', '.join(against)}" if against else "agrees with it"
+        said = f"disagree with it on {', '.join(against)}" if against else "agree with it"
         if tasks:
-            out.print(f"   the answer about {key} {said}")
+            out.print(f"   the heads about {key} {said}")
     if evidence["picture"]:
         out.print(f"   picture: {evidence['picture']}")
 

@@ -40,6 +40,7 @@ from voxmoe.evaluation.segmented import agreement_record, from_measured, segment
 from voxmoe.evaluation.text_answers import read_answer
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import profile_named
+from voxmoe.model.consensus import Consensus
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.segmenting import Segmenter
 from voxmoe.settings import Settings
@@ -258,12 +259,12 @@ def _enter(
     if settings.text:
         texts = write(model, processor, rows, features_of(model, dataset, rows, report), report)
         ledger.add_texts(name, texts, sees)
-    overlap = _measure(ledger, name, model, settings.seed, report) if settings.measure else None
+    overlap = _measure(ledger, name, where, model, settings.seed, report) if settings.measure else None
     agreement = None if overlap is None else ledger.agreement(name)
     return _Entry(name, model_record(where, model), crossed, subsets, overlap, agreement)
 
 
-def _measure(ledger: _Ledger, name: str, model: MpLLM, seed: int, report: Report) -> Record | None:
+def _measure(ledger: _Ledger, name: str, where: Path | str, model: MpLLM, seed: int, report: Report) -> Record | None:
     """Let the protocol answer from the masks that the model's decoder draws, and where the model has learnt how, weigh
     that in; None without a decoder."""
     segmenter = Segmenter.of(model)
@@ -273,10 +274,10 @@ def _measure(ledger: _Ledger, name: str, model: MpLLM, seed: int, report: Report
     outside = float(majority_class(ledger.bench.learnt, 1).out_of_scope[0])
     measured, overlap = segment_then_measure(segmenter, dataset, rows, seed, report)
     ledger.add(MEASURED, from_measured(measured, outside), sees=True)
-    chances = ledger.predictions[name].chances
-    if model.settings.consensus is not None and chances is not None:
+    chances, consensus = ledger.predictions[name].chances, Consensus.beside(where)
+    if consensus is not None and chances is not None:
         labels = [row["label"] for row in rows]
-        weighed = model.consensus.cpu()(tensors(chances), stack_targets(measured), labels)
+        weighed = consensus(tensors(chances), stack_targets(measured), labels)
         ledger.add(name + AND_MEASURED, from_heads({head: said.numpy() for head, said in weighed.items()}), sees=True)
     return overlap
 

@@ -4,22 +4,32 @@ The heads know what is usual, the measurement knows what the decoder has drawn, 
 other is right. Their opinions are pooled on the scale of logarithms, as naive Bayes would: the heads' probabilities
 with a trust of their own, and for what was measured one vote for each answer, which is learnt once for all labels and
 in addition for each. What is learnt are a few hundred numbers, on studies that model and eye have not learnt from
-(`voxmoe.reconciling`). Whether a task is asked, and what is out of scope, the heads alone tell. This is the project's
+(`voxmoe.reconciling`). Whether a task is asked, and what is out of scope, the heads alone decide. This is the project's
 own.
+
+It stands in a file of its own beside a model's weights, which it leaves as they are.
 
 Shapes: Q question, A classes or entries of a task, K answers that can be given, L label.
 """
 
+import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
+from transformers.utils import cached_file
 
-from voxmoe.settings import Settings
+from voxmoe.errors import WeightsError
+from voxmoe.files import write_bytes
+from voxmoe.model.weights import check_fit
 from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NOT_ASKED, REGIONS, Task
 
-Targets = Mapping[str, Int[Tensor, "Q *A"]]
+Answers = Mapping[str, Int[Tensor, "Q *A"]]
 """Answers to questions in the form in which the heads learn them; class 0, or the last entry, is "not asked"."""
 _NOTHING = -1
 _PRESENCE = "presence"
@@ -30,30 +40,30 @@ _ANSWERS = {
 }
 """The answers that each vote is about: the classes of a task but "not asked"; a region named or not, all nine alike;
 the label absent by the head for region, or not."""
+_SILENT = 0.5
+"""From which chance on the head for region is not asked."""
 _TINY = 1e-6
-
-
-class ConsensusSettings(Settings):
-    """Whose votes are known."""
-
-    labels: tuple[str, ...] = ()
-    """Keys of the labels that have votes of their own."""
+FILE = "consensus.safetensors"
 
 
 class Consensus(nn.Module):
     """The heads' probabilities and measurements -> probabilities of the same form. Nothing is learnt in it: the heads'
     alone."""
 
-    def __init__(self, settings: ConsensusSettings) -> None:
+    def __init__(self, labels: Sequence[str]) -> None:
+        """`labels` are the keys of those that have votes of their own."""
         super().__init__()
-        self.labels = settings.labels
+        self.labels = tuple(labels)
         self.parts = nn.ModuleDict({name: _Vote(size, len(self.labels)) for name, size in _ANSWERS.items()})
 
     def forward(
-        self, chances: Mapping[str, Float[Tensor, "Q A"]], measured: Targets, labels: Sequence[str]
+        self, chances: Mapping[str, Float[Tensor, "Q A"]], measured: Answers, labels: Sequence[str]
     ) -> dict[str, Float[Tensor, "Q A"]]:
-        """The heads' probabilities where nothing was measured, else weighed with it. `measured` is what the protocol
-        answers about the label of each question, in the form of targets: "not asked" where it answers nothing."""
+        """The heads' probabilities; of tasks that they take for asked and that were measured, weighed with that.
+
+        `measured` is what the protocol answers about the label of each question, in the form in which the heads learn:
+        "not asked" where it answers nothing. What is weighed is certain to be asked.
+        """
         weighed = {name: values.clone() for name, values in chances.items()}
         for name, pool in self.parts.items():
             said, told = _opinions(name, chances), _answers(name, measured)
@@ -62,7 +72,7 @@ class Consensus(nn.Module):
         return weighed
 
     def learn(
-        self, chances: Mapping[str, Float[Tensor, "Q A"]], measured: Targets, labels: Sequence[str], targets: Targets
+        self, chances: Mapping[str, Float[Tensor, "Q A"]], measured: Answers, labels: Sequence[str], targets: Answers
     ) -> None:
         """Fit trust and votes to what is right of questions (`targets`): the likeliest ones where trust is about 1 and
         votes are about 0 to begin with (deviation 1). There is one optimum, whatever the start."""
@@ -71,6 +81,34 @@ class Consensus(nn.Module):
             said, told, right = _opinions(name, chances), _answers(name, measured), _answers(name, targets)
             known = (told != _NOTHING) & (right != _NOTHING)
             pool.learn(said[known], told[known], self._owners(labels, told)[known], right[known])
+
+    def save(self, folder: Path) -> None:
+        """Put it beside a model's weights."""
+        write_bytes(folder / FILE, save(self.state_dict(), {"labels": json.dumps(self.labels)}))
+
+    @classmethod
+    def beside(cls, place: str | os.PathLike[str]) -> "Consensus | None":
+        """That of the model in a folder or on the hub; None where it has none.
+
+        Raises `WeightsError` if the file is not one of this version.
+        """
+        found = cached_file(
+            str(place),
+            FILE,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,  # of what is on this machine already, it is
+        )
+        if found is None:
+            return None
+        try:
+            with safe_open(found, "pt") as file:
+                consensus = cls(json.loads(file.metadata()["labels"]))
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{found}: cannot be read ({error}); voxmoe reconcile makes one") from None
+        check_fit(f"{found}: not a consensus of this version", consensus.state_dict(), state)
+        consensus.load_state_dict(state)
+        return consensus
 
     def _owners(self, labels: Sequence[str], like: Int[Tensor, "Q *R"]) -> Int[Tensor, "Q *R"]:
         """The number of each question's label, the last for one without votes of its own."""
@@ -150,7 +188,7 @@ def _opinions(name: str, chances: Mapping[str, Float[Tensor, "Q A"]]) -> Float[T
     return answers / answers.sum(dim=1, keepdim=True).clamp(min=_TINY)
 
 
-def _answers(name: str, targets: Targets) -> Int[Tensor, "Q *R"]:
+def _answers(name: str, targets: Answers) -> Int[Tensor, "Q *R"]:
     """A part's answers as their numbers, -1 for "not asked"."""
     if name not in _PLACES:
         return targets[name].long() - 1
@@ -166,10 +204,14 @@ def _put(
     pooled: Float[Tensor, "Q *R K"],
     known: Bool[Tensor, "Q *R"],
 ) -> None:
-    """Set a part's answers where something was measured."""
+    """Set a part's answers where something was measured and the heads take the task for asked."""
     if name in _PLACES:
         entries = weighed[str(Task.REGION)]
+        asked = entries[:, CLASSES[Task.REGION].index(NOT_ASKED)] <= _SILENT
+        known = known & asked.view(-1, *[1] * (known.ndim - 1))
         entries[:, _PLACES[name]] = torch.where(known, pooled[..., 1], entries[:, _PLACES[name]])
     else:
         classes = weighed[name]
-        classes[:, 1:] = torch.where(known[:, None], pooled * (1 - classes[:, :1]), classes[:, 1:])
+        asked = classes.argmax(dim=1) != CLASSES[Task(name)].index(NOT_ASKED)
+        certain = torch.cat([torch.zeros_like(pooled[:, :1]), pooled], dim=1)
+        weighed[name] = torch.where((known & asked)[:, None], certain, classes)

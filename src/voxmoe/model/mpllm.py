@@ -25,7 +25,6 @@ from voxmoe.errors import WeightsError
 from voxmoe.model.chart import ChartReader, ChartSettings, chart_of
 from voxmoe.model.concatenation import Med3DVLMSettings
 from voxmoe.model.connector import ConnectorSettings, make_connector, two_streams
-from voxmoe.model.consensus import Consensus, ConsensusSettings
 from voxmoe.model.encoder import EncoderSettings, make_encoder, start_encoder
 from voxmoe.model.experts import ExpertConnector, ExpertSettings, SingleSettings
 from voxmoe.model.features import Fused, VisionFeatures
@@ -56,8 +55,6 @@ class ModelSettings(Settings):
     connector: ConnectorSettings = ExpertSettings()
     language: LanguageSettings = LanguageSettings()
     loss: LossWeights = LossWeights()
-    consensus: ConsensusSettings | None = None
-    """Weighs what is measured in the predicted mask into the answers; learnt after training (`voxmoe reconcile`)."""
     profiles: tuple[str, ...] = ()
     """The profiles whose labels the model was trained on, the one that it is mostly meant for first."""
 
@@ -69,8 +66,6 @@ class ModelSettings(Settings):
             raise ValueError("grounding reads the stages of a pyramid: set vision.kind to pyramid")
         if self.gaze is not None and self.vision is None:
             raise ValueError("gaze looks at vision tokens: set vision, or leave gaze out")
-        if self.consensus is not None and self.grounding is None:
-            raise ValueError("consensus weighs what is measured in the decoder's mask: set grounding, or leave it out")
         if self.chart is not None and self.grounding is None:
             raise ValueError("chart shows what the decoder finds: set grounding, or leave chart out")
         if self.chart is not None and not isinstance(self.connector, ExpertSettings | SingleSettings):
@@ -160,8 +155,6 @@ class MpLLM(OwnWeights):
                 self.chart = ChartReader(settings.chart, vision.tokens, width)
             if settings.gaze is not None:
                 self.gaze = Gaze(settings.gaze, width)
-        if settings.consensus is not None:
-            self.consensus = Consensus(settings.consensus)
         self.post_init()
 
     # ------------------------------------------------------------------ vision
@@ -431,12 +424,6 @@ class MpLLM(OwnWeights):
         ids: Tensor = self.language_model.generate(inputs_embeds=self._typed(embeds), attention_mask=mask, **kwargs)
         return ids
 
-    def agree(self, consensus: Consensus) -> None:
-        """Take on a consensus that was learnt for this model's heads and decoder."""
-        self.consensus = consensus
-        self.settings = self.settings.model_copy(update={"consensus": ConsensusSettings(labels=consensus.labels)})
-        self.config.settings = self.settings.model_dump(mode="json")
-
     # ------------------------------------------------------------------ saving
 
     def own_state(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -446,10 +433,6 @@ class MpLLM(OwnWeights):
             for name, tensor in (self.state_dict() if state is None else state).items()
             if not name.startswith("language_model.") or ".lora_" in name
         }
-
-    def passes_on(self, name: str) -> bool:
-        """Not how far one model's heads are to be trusted."""
-        return not name.startswith("consensus.")
 
     @classmethod
     def unstarted(cls, config: PreTrainedConfig) -> "MpLLM":

@@ -64,16 +64,12 @@ class OwnWeights(PreTrainedModel):
     def check_start(self, place: str | os.PathLike[str], state: Mapping[str, Tensor]) -> None:
         """Raise `WeightsError` with the setting to change where that is known to be why these are no start."""
 
-    def passes_on(self, name: str) -> bool:
-        """Whether another model can start from the weight of this name."""
-        return True
-
     def start_from(self, place: str | os.PathLike[str]) -> list[str]:
         """Take all weights of another trained model, and return the names of those that it does not have.
 
         Raises `WeightsError` if it has a weight that this model has not, or one of another shape.
         """
-        state = {name: tensor for name, tensor in load_file(weights_file(place)).items() if self.passes_on(name)}
+        state = load_file(weights_file(place))
         self.check_start(place, state)
         own = self.own_state()
         check_fit(f"{place}: not a start for this model", {name: own[name] for name in own if name in state}, state)

@@ -62,9 +62,10 @@ class _Probe(nn.Module):
 
 
 def graded(fractions: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Fractions from 0 to 1 on a scale of 0 to 1 on which each doubling counts alike: by a tenth, from 0.1 % upwards.
+    """Fractions from 0 to 1 on a scale of 0 to 1 on which each doubling above a few tenths of a percent adds about a
+    tenth.
 
-    A label that fills a hundredth of a cell is a third of the way up; on the plain scale none would notice its absence.
+    A label that fills a hundredth of a cell is a third of the way up; on the plain scale it hardly counts.
     """
     return torch.log1p(_SHARPEST * fractions) / log1p(_SHARPEST)
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from voxmoe import __version__
 from voxmoe.files import sha256, write_bytes, write_json
+from voxmoe.model import consensus
 from voxmoe.model.own_weights import weights_file
 from voxmoe.training.processes import Processes
 from voxmoe.training.recipe import RunRecipe
@@ -63,6 +64,7 @@ def begin(recipe: RunRecipe, processes: Processes) -> None:
         if not _is_known(kept, recipe):
             rmtree(checkpoints(recipe), ignore_errors=True)
             (recipe.out / "manifest.json").unlink(missing_ok=True)  # what lies here now is not whole
+            (recipe.out / consensus.FILE).unlink(missing_ok=True)  # it was learnt for other weights
             write_json(kept, terms(recipe))
     processes.wait()
 

@@ -24,7 +24,7 @@ from voxmoe.model.encoder import make_encoder
 from voxmoe.model.language import load_tokenizer
 from voxmoe.model.mpllm import MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.training.cache import EYES, key_of, place
+from voxmoe.training.cache import EYES, code_digest, key_of, place
 from voxmoe.training.checks import training_rows
 from voxmoe.training.eye import train_eye
 from voxmoe.training.features import FeatureCache, ImageCache, KeptFeatures, ViewCache, weights_digest
@@ -105,7 +105,12 @@ def _pretrain(model: MpLLM, run: _Run, eye: EyeSettings) -> list[float]:
         with torch.random.fork_rng():
             torch.manual_seed(run.recipe.seed)
             model.vision.load_state_dict(make_encoder(model.vision.settings).state_dict())
-    decided = {"start": weights_digest(model.vision), "eye": eye.model_dump(), "seed": run.recipe.seed}
+    decided = {
+        "start": weights_digest(model.vision),
+        "eye": eye.model_dump(),
+        "seed": run.recipe.seed,
+        "code": code_digest([train_eye.__module__]),
+    }
     kept = place(EYES, key_of(datasets=terms(run.recipe)["datasets"], **decided), ".safetensors")
     if run.processes.first and not is_intact(kept):
         samples = samples_of(run.files, model.vision.settings, run.datasets[0].label_values, run.report)

@@ -33,9 +33,9 @@ def encode(kind: Kind, answers: Mapping[Task, Sequence[str]]) -> Targets:
     )
 
 
-def encode_findings(found: LabelFindings | None) -> Targets:
-    """What is measured of a label as an answer to all tasks; "not asked" where nothing is."""
-    answers = {} if found is None else {task: found.answer(task) for task in Task}
+def encode_findings(found: LabelFindings) -> Targets:
+    """What is measured of a label as an answer to all tasks; "not asked" where it cannot be."""
+    answers = {task: found.answer(task) for task in Task}
     return encode(Kind.IN_SCOPE, {task: terms for task, terms in answers.items() if terms})
 
 
