@@ -17,14 +17,14 @@ SEED := 5000
 PHANTOM := $(DEMO)/phantom/BraTS-GLI-00000-100
 QUESTIONS := "How large is the Surrounding Non-enhancing FLAIR hyperintensity?" \
 	"Where is the Enhancing Tissue located, and how spread out is it?" \
-	"What are the volume, region, shape and spread of the Resection Cavity?" \
+	"What are the volume, location, shape and spread of the Resection Cavity?" \
 	"Which chemotherapy would you recommend for the Enhancing Tissue?"
 
 # Its labels have other names than the phantom's: those of the release that its layout tells.
 REAL := $(if $(VOXMOE_REAL_DATA),$(VOXMOE_REAL_DATA)/brats/BraTS-GLI-00000-000)
 REAL_QUESTIONS := "How large is the Peritumoral Edema?" \
 	"Where is the Enhancing Tumor located, and how spread out is it?" \
-	"What are the volume, region, shape and spread of the Necrotic and Non-Enhancing Tumor Core?" \
+	"What are the volume, location, shape and spread of the Necrotic and Non-Enhancing Tumor Core?" \
 	"Which chemotherapy would you recommend for the Enhancing Tumor?"
 
 # $(call read,STUDY,QUESTIONS,NAME): what a study's own mask holds, and what the model says, shows, draws and reports.

@@ -75,7 +75,7 @@ def test_a_mask_s_report_gives_what_was_measured() -> None:
     ],
 )
 def test_heads_that_contradict_each_other_are_named(said: Answer, present: bool, note: str | None) -> None:
-    reported = _answered_label(GLI.labels[0], said, None)
+    reported = _answered_label(GLI.labels[0], said.terms, said.by_heads, None)
     assert reported.present is present
     assert reported.notes == ((note,) if note else ())
 

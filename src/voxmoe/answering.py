@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from voxmoe.default import POCKET, SHIPPED
 from voxmoe.errors import StudyError, WeightsError
 from voxmoe.imaging.hounsfield import looks_like_ct
 from voxmoe.imaging.layouts import profile_named
@@ -76,6 +77,11 @@ class Terms:
             return frozenset(region.name for region in self.regions)
         return frozenset({self.categories[task].name} - {NOT_ASKED})
 
+    @property
+    def asked(self) -> bool:
+        """Whether any task was."""
+        return any(self.named(task) for task in Task)
+
     def to_json(self) -> dict[str, Any]:
         return {
             str(Task.VOLUME): _category_json(self.categories[Task.VOLUME]),
@@ -114,7 +120,7 @@ class Answer:
     @property
     def answered(self) -> bool:
         """Whether any of the question is answered."""
-        return any(self.terms.named(task) for task in Task)
+        return self.terms.asked
 
     @property
     def by_heads(self) -> Terms:
@@ -163,7 +169,7 @@ class Answerer:
         if isinstance(place, Path) and not place.is_dir():
             raise WeightsError(f"{place}: no such model folder; train one with voxmoe train RECIPE")
         model, processor = MpLLM.from_pretrained(place), MpLLMProcessor.from_pretrained(place)
-        return cls(model, processor, str(place), Consensus.beside(place))
+        return cls(model, processor, POCKET if place == SHIPPED else str(place), Consensus.beside(place))
 
     @torch.no_grad()
     def ask(self, study: Study, question: str, say: bool = True, drawn: Drawn | None = None) -> Answer:
@@ -181,12 +187,13 @@ class Answerer:
         writes = say and self.model.settings.loss.text > 0
         text = self.processor.decode_answers(self.model.generate(**batch))[0] if writes else ""
         chances = probabilities(output.heads)
-        weighed = None if drawn is None else self._weigh(chances, question, drawn)
+        heads = _terms(chances)
+        weighed = self._weigh(chances, question, drawn) if drawn is not None and heads.asked else None
         return Answer(
             question=question,
             text=text,
-            terms=_terms(weighed or chances),
-            heads=_terms(chances) if weighed else None,
+            terms=_terms(weighed) if weighed else heads,
+            heads=heads if weighed else None,
             out_of_scope=float(chances[OUT_OF_SCOPE][0, 1]),
             experts=tuple(float(weight) for weight in output.expert_weights[0])
             if output.expert_weights is not None

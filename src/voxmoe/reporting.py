@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from voxmoe.answering import Answer, Answerer, Drawn
+from voxmoe.answering import Answerer, Drawn, Terms
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study
-from voxmoe.vocabulary import ABSENT, NO_REGION, Label, Modality, Profile, Task
+from voxmoe.vocabulary import ABSENT, EXCLUSIVE_TASKS, NO_REGION, Label, Modality, Profile, Task
 from voxmoe.vqa.findings import Findings, LabelFindings
 from voxmoe.vqa.sampling import listed
 from voxmoe.vqa.wordings.seeds import seed_question
@@ -165,20 +165,20 @@ def report_of_mask(study: str, findings: Findings, modalities: tuple[Modality, .
     return Report(study, "mask", findings.protocol, modalities, labels)
 
 
-def _answered_label(label: Label, answer: Answer, drawn: LabelFindings | None) -> ReportedLabel:
+def _answered_label(label: Label, said: Terms, heads: Terms, drawn: LabelFindings | None) -> ReportedLabel:
+    """`heads` is what the heads say by themselves, `drawn` what is measured in the mask that the model draws."""
     terms: dict[Task, tuple[Term, ...]] = {
-        task: (Term(said.name, said.probability),) for task, said in answer.categories.items()
+        task: (Term(category.name, category.probability),) for task, category in said.categories.items()
     }
-    terms[Task.REGION] = tuple(Term(region.name, region.probability) for region in answer.regions)
-    heads = {task: answer.by_heads.named(task) for task in Task}
-    absent = [task for task in Task if ABSENT in heads[task]]
+    terms[Task.REGION] = tuple(Term(region.name, region.probability) for region in said.regions)
+    absent = [task for task in Task if ABSENT in heads.named(task)]
     present = all(term.name != ABSENT for term in terms[Task.VOLUME])
-    contrary = [task for task in Task if (task in absent) == present and heads[task]]
+    contrary = [task for task in Task if (task in absent) == present and heads.named(task)]
     notes = []
     if contrary:
-        said = "absent" if present else "present"
+        otherwise = "absent" if present else "present"
         notes.append(
-            f"the head{'s' * (len(contrary) > 1)} for {listed(tuple(map(str, contrary)))} took it to be {said}"
+            f"the head{'s' * (len(contrary) > 1)} for {listed(tuple(map(str, contrary)))} took it to be {otherwise}"
         )
     measured = None if drawn is None else _measured_label(label, drawn).measured
     if measured is not None and drawn is not None and drawn.spread not in {term.name for term in terms[Task.SPREAD]}:
@@ -186,14 +186,22 @@ def _answered_label(label: Label, answer: Answer, drawn: LabelFindings | None) -
     return ReportedLabel(label, present, terms, measured if present else None, tuple(notes))
 
 
+def _joined(terms: Mapping[Task, Terms]) -> Terms:
+    """One answer to all tasks out of one to each."""
+    return Terms({task: terms[task].categories[task] for task in EXCLUSIVE_TASKS}, terms[Task.REGION].regions)
+
+
 def report_by_model(
     answerer: Answerer, study: Study, profile: Profile | None = None, drawn: Drawn | None = None
 ) -> Report:
-    """The report of what a model says when it is asked for all four tasks of each label of a profile
-    (`Answerer.profile`), or of that of `drawn`: what is measured in the mask that it draws, which it weighs in."""
-    question = seed_question(tuple(Task)).question
+    """The report of what a model says to one question a task about each label of a profile (`Answerer.profile`), or of
+    that of `drawn`: what is measured in the mask that it draws, which it weighs in."""
     labels = []
     for label in (answerer.profile(profile) if drawn is None else drawn.profile).labels:
-        answer = answerer.ask(study, question.format(label=label.name), say=False, drawn=drawn)
-        labels.append(_answered_label(label, answer, None if drawn is None else drawn.findings.labels[label.key]))
+        questions = {task: seed_question((task,)).question.format(label=label.name) for task in Task}
+        answers = {task: answerer.ask(study, asked, say=False, drawn=drawn) for task, asked in questions.items()}
+        said = _joined({task: answer.terms for task, answer in answers.items()})
+        heads = _joined({task: answer.by_heads for task, answer in answers.items()})
+        found = None if drawn is None else drawn.findings.labels[label.key]
+        labels.append(_answered_label(label, said, heads, found))
     return Report(study.id, "model", answerer.name, study.modalities, tuple(labels), weighed=drawn is not None)

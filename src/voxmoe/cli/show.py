@@ -445,7 +445,8 @@ def _evidence(evidence: dict[str, Any]) -> None:
             continue
         regions = _regions(label)
         numbers = f"{label['volume_mm3'] / 1000:.1f} mL ({label['volume']['category'] or 'of an unknown brain'})"
-        spread = f"{label['spread']['category']} ({label['spread']['components']} components)"
+        count = label["spread"]["components"]
+        spread = f"{label['spread']['category']} ({count} component{'s' * (count != 1)})"
         out.print(f"     {key}: {numbers}; {regions}; {label['shape']['category']}; {spread}")
     for key, tasks in evidence["agreement"].items():
         against = [task for task, agrees in tasks.items() if not agrees]
