@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from conftest import make_study
+from voxmoe.errors import CacheError
 from voxmoe.imaging.grid import to_grid
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.imaging.volume import write_volume
@@ -164,6 +165,14 @@ def test_what_is_damaged_or_gone_is_computed_again(
     after = FeatureCache(model).of_all(studies, quiet)
     assert counted.encoded == 4
     assert equal(stack([after["b"]]), kept)
+
+
+def test_what_is_removed_while_it_is_in_use_is_told(model: MpLLM, studies: dict[str, StudyFiles]) -> None:
+    kept = FeatureCache(model).of_all(studies, quiet)
+    name = next(iter(kept))
+    kept.paths[name][0].unlink()
+    with pytest.raises(CacheError, match=f"what is seen of {name} was removed"):
+        kept[name]
 
 
 def test_the_key_is_all_that_decides(model: MpLLM, tiny_language: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from voxmoe.errors import CacheError
 from voxmoe.imaging.grid import GriddedStudy, GridShape, to_grid
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.model.chart import chart_of
@@ -59,7 +60,14 @@ class KeptFeatures(Mapping[str, Features]):
         self.paths = paths
 
     def view(self, study: str, number: int) -> Features:
-        return read_tensors(self.paths[study][number])
+        """Raises `CacheError` if it was removed from the cache meanwhile."""
+        try:
+            return read_tensors(self.paths[study][number])
+        except FileNotFoundError:
+            raise CacheError(
+                f"{self.paths[study][number]}: what is seen of {study} was removed from the cache while it was in use "
+                "(voxmoe cache prune?); the same command computes it again, and goes on from the last checkpoint"
+            ) from None
 
     def __getitem__(self, study: str) -> Features:
         """The study as it is."""
