@@ -26,7 +26,7 @@ from voxmoe.model.mpllm import MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.training.cache import EYES, code_digest, key_of, place
 from voxmoe.training.checks import training_rows
-from voxmoe.training.eye import train_eye
+from voxmoe.training.eye import LinearSight, train_eye
 from voxmoe.training.features import FeatureCache, ImageCache, KeptFeatures, ViewCache, weights_digest
 from voxmoe.training.grids import samples_of
 from voxmoe.training.log import TrainingLog
@@ -109,7 +109,7 @@ def _pretrain(model: MpLLM, run: _Run, eye: EyeSettings) -> list[float]:
         "start": weights_digest(model.vision),
         "eye": eye.model_dump(),
         "seed": run.recipe.seed,
-        "code": code_digest([train_eye.__module__]),
+        "code": code_digest([LinearSight.__module__]),
     }
     kept = place(EYES, key_of(datasets=terms(run.recipe)["datasets"], **decided), ".safetensors")
     if run.processes.first and not is_intact(kept):
