@@ -119,6 +119,12 @@ def test_a_report_has_the_numbers_of_the_drawn_mask(reconciled: Path, cohort: Pa
     assert not report_by_model(answerer, study, GLI).weighed
 
 
+def test_a_model_that_has_not_learnt_to_weigh_reports_by_its_heads(seeing_model: Path, cohort: Path) -> None:
+    answerer, study = Answerer.from_pretrained(seeing_model), load_study(find_study(str(cohort / STUDY)))
+    drawn = measure_study(answerer, study, GLI).drawn
+    assert report_by_model(answerer, study, GLI, drawn) == report_by_model(answerer, study, GLI)
+
+
 def test_the_command_line_weighs_unless_told_not_to(reconciled: Path, cohort: Path) -> None:
     ask = ["ask", str(cohort / STUDY), QUESTION, "--model", str(reconciled), "--profile", "gli-2024", "--json"]
     both = json.loads(CliRunner().invoke(app, ask).stdout)

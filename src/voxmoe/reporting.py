@@ -195,7 +195,10 @@ def report_by_model(
     answerer: Answerer, study: Study, profile: Profile | None = None, drawn: Drawn | None = None
 ) -> Report:
     """The report of what a model says to one question a task about each label of a profile (`Answerer.profile`), or of
-    that of `drawn`: what is measured in the mask that it draws, which it weighs in."""
+    that of `drawn`: what is measured in the mask that it draws, which it weighs in if it has learnt how, and which is
+    left out if it has not."""
+    if answerer.consensus is None:
+        drawn = None
     labels = []
     for label in (answerer.profile(profile) if drawn is None else drawn.profile).labels:
         questions = {task: seed_question((task,)).question.format(label=label.name) for task in Task}

@@ -81,16 +81,16 @@ def test_what_an_image_shows_of_a_part_is_where_its_fractions_are() -> None:
 
 
 def test_a_run_learns_and_leaves_its_record(tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path / "eye", steps=30, learning_rate=3e-3)
+    recipe = recipe_of(tmp_path / "eye", steps=40, learning_rate=3e-3)
     assert not is_pretrained(recipe)
     pretrain(recipe)
     assert is_pretrained(recipe)
-    assert not is_pretrained(recipe_of(tmp_path / "eye", steps=31))
+    assert not is_pretrained(recipe_of(tmp_path / "eye", steps=41))
     losses = [json.loads(line)["loss"] for line in (recipe.out / "training.jsonl").read_text().splitlines()]
-    assert len(losses) == 30
-    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])  # part of it stays: what fractions themselves leave open
+    assert len(losses) == 40
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     manifest = json.loads((recipe.out / "manifest.json").read_text())
-    assert manifest["steps"] == 30
+    assert manifest["steps"] == 40
     assert 0 <= manifest["held_out"]["dice"]["lesion"] <= 1
     encoder = make_encoder(recipe.vision)
     load_encoder(encoder, str(recipe.out))

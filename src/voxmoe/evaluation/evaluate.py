@@ -275,7 +275,8 @@ def _measure(ledger: _Ledger, name: str, where: Path | str, model: MpLLM, seed: 
     measured, overlap = segment_then_measure(segmenter, dataset, rows, seed, report)
     ledger.add(MEASURED, from_measured(measured, outside), sees=True)
     chances, consensus = ledger.predictions[name].chances, Consensus.beside(where)
-    if consensus is not None and chances is not None:
+    if consensus is not None:
+        assert chances is not None  # they come from heads
         labels = [row["label"] for row in rows]
         weighed = consensus(tensors(chances), stack_targets(measured), labels)
         ledger.add(name + AND_MEASURED, from_heads({head: said.numpy() for head, said in weighed.items()}), sees=True)

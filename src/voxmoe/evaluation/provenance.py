@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from voxmoe import __version__
 from voxmoe.evaluation.results import Record
 from voxmoe.files import sha256
 from voxmoe.model import consensus
 from voxmoe.model.mpllm import MpLLM
+from voxmoe.model.weights import find_beside
 from voxmoe.vqa.dataset import Dataset
 
 _MODEL_FILES = ("config.json", SAFE_WEIGHTS_NAME, consensus.FILE)
@@ -30,22 +31,12 @@ def versions() -> Record:
     }
 
 
-def _file(place: Path | str, name: str) -> str | None:
-    found: str | None = cached_file(
-        str(place),
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return found
-
-
 def model_record(place: Path | str, model: MpLLM) -> Record:
     """Which model it is: hashes of its files, its parts, and the hashes of the datasets that it was trained on."""
     training = Path(place) / "manifest.json"
     return {
         "place": str(place),
-        "sha256": {name: sha256(Path(found)) for name in _MODEL_FILES if (found := _file(place, name)) is not None},
+        "sha256": {name: sha256(found) for name in _MODEL_FILES if (found := find_beside(place, name)) is not None},
         "profiles": list(model.settings.profiles),
         "connector": None if model.settings.vision is None else model.settings.connector.model_dump(mode="json"),
         "language": model.settings.language.model_dump(mode="json"),

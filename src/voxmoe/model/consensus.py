@@ -22,11 +22,10 @@ from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from transformers.utils import cached_file
 
 from voxmoe.errors import WeightsError
 from voxmoe.files import write_bytes
-from voxmoe.model.weights import check_fit
+from voxmoe.model.weights import check_fit, find_beside
 from voxmoe.vocabulary import ABSENT, CLASSES, EXCLUSIVE_TASKS, NOT_ASKED, REGIONS, Task
 
 Answers = Mapping[str, Int[Tensor, "Q *A"]]
@@ -92,12 +91,7 @@ class Consensus(nn.Module):
 
         Raises `WeightsError` if the file is not one of this version.
         """
-        found = cached_file(
-            str(place),
-            FILE,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,  # of what is on this machine already, it is
-        )
+        found = find_beside(place, FILE)
         if found is None:
             return None
         try:

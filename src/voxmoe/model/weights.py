@@ -5,6 +5,7 @@ by a command of its own, in which PyTorch reads tensors and nothing else.
 """
 
 import hashlib
+import os
 import pickle
 from collections import Counter
 from collections.abc import Mapping
@@ -102,6 +103,18 @@ def find_weights(place: str) -> Path:
             f"{place}: {SAFE_WEIGHTS_NAME} cannot be had from the hub; if it holds a pickle alone, download that and "
             f"{_how_to_convert(Path('FILE.bin'))} ({error})"
         ) from None
+
+
+def find_beside(place: str | os.PathLike[str], name: str) -> Path | None:
+    """A file that a model in a folder or on the hub may have or not; None where it has none, or none on this machine
+    while the hub cannot be asked."""
+    found = cached_file(
+        str(place),
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
