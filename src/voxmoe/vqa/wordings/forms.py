@@ -166,7 +166,7 @@ def in_scope(tasks: Tasks) -> Mix:
         (2, forms.noun_requests(phrases.REQUEST_FRAMES, phrases.NOUN_REQUESTS)),
     ]
     if len(tasks) > 1:  # of one task, "what is the volume of X" is there already
-        shares.append((1, forms.noun_requests(phrases.QUESTION_FRAMES, ("what are {}?",))))
+        shares.append((1, forms.noun_requests(phrases.QUESTION_FRAMES, ("what are {}?", "what is {}?"))))
     return Mix(*shares)
 
 

@@ -159,7 +159,7 @@ CLAUSES: dict[Task, tuple[Clause, ...]] = {
 
 NOUNS: dict[Task, tuple[str, ...]] = {
     Task.VOLUME: ("volume", "relative volume", "size", "overall volume", "total volume"),
-    Task.REGION: ("location", "anatomical location", "brain region", "regional involvement", "position"),
+    Task.REGION: ("location", "region", "anatomical location", "brain region", "regional involvement", "position"),
     Task.SHAPE: ("shape", "morphology", "form", "overall shape", "shape category"),
     Task.SPREAD: ("spread", "distribution", "pattern of spread", "extent of spread", "degree of dispersion"),
 }
