@@ -243,3 +243,22 @@ def test_report_tells_the_labels_of_the_release_where_the_model_knows_them(
 
     assert reported() == reported("--profile", "brats-2021") == ["NETC", "SNFH", "ET", "RC"]
     assert reported("--profile", "met-2024") == ["NETC", "SNFH", "ET"]
+
+
+def test_a_mask_is_reported_without_a_model(voxmoe: Run, cohort: Path) -> None:
+    study = cohort / "BraTS-GLI-00001-100"
+    mask = study / f"{study.name}-seg.nii.gz"
+    truth = json.loads(voxmoe("findings", study, "--json")[1])
+    for target, modalities in ((study, ["T1", "T1Gd", "T2", "FLAIR"]), (mask, [])):
+        code, printed, _ = voxmoe("report", target, "--mask", "--profile", "gli-2024", "--json")
+        assert code == 0
+        report = json.loads(printed)
+        assert report["source"] == "mask"
+        assert report["modalities"] == modalities
+        assert list(report["labels"]) == ["NETC", "SNFH", "ET", "RC"]
+        for key, label in report["labels"].items():
+            assert label["present"] == truth["labels"][key]["present"]
+    code, printed, _ = voxmoe("report", study, "--mask", "--profile", "gli-2024")
+    assert code == 0
+    assert "IMAGES     T1, T1Gd, T2" in printed
+    assert "NOT COVERED" in printed.upper()

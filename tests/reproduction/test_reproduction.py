@@ -5,14 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from voxmoe.bench.memory import arithmetic
+from voxmoe.cli.main import app
 from voxmoe.errors import RecipeError
-from voxmoe.evaluation.methods import LABEL_MAJORITY, MAJORITY, MEASURED
+from voxmoe.evaluation.methods import LABEL_MAJORITY, MAJORITY, MEASURED, PRIOR, TEXT_ONLY
 from voxmoe.files import sha256
 from voxmoe.reproduction import run as module
 from voxmoe.reproduction.run import Workshop, plans, reproduced
-from voxmoe.reproduction.scale import Scale
+from voxmoe.reproduction.scale import Phantoms, Scale
 from voxmoe.reproduction.table import footnote, header, lines, to_markdown
+
+TEXT_ONLY_TINY = ("eye=null",)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +26,10 @@ def workshop(tiny_language: Path, cohort: Path, tmp_path_factory: pytest.TempPat
         {
             "name": "pocket",
             "summary": "tiny",
-            "models": {"experts-12": ["model.connector={kind: experts, modality_level: 1, token_level: 1}"]},
+            "models": {
+                "text-only": TEXT_ONLY_TINY,
+                "experts-12": ["model.connector={kind: experts, modality_level: 1, token_level: 1}"],
+            },
             "recipe": {
                 "name": "tiny",
                 "data": ".",
@@ -52,14 +60,15 @@ def test_a_table_is_made_once_and_printed_beside_the_paper_s(
 ) -> None:
     assert not any(run["there"] for run in plans(workshop, ["table14", "figure3"]))
     (table,) = reproduced(workshop, ["table14"])
-    assert {run["model"]: run["there"] for run in plans(workshop, ["table14"])} == {"softmax": True, "mpllm": True}
+    runs = {run["model"]: run["there"] for run in plans(workshop, ["table14"])}
+    assert runs == {"softmax": True, "mpllm": True}
     assert (workshop.out / "table14.json").is_file()
     assert header(table) == ["gate", "mean", "paper's mean"]
     printed = lines(table)
-    assert [line[0] for line in printed] == ["softmax", "sigmoid", "majority class", "majority class of the label"]
-    assert [line[2] for line in printed] == ["70.3", "70.4", "-", "-"]
+    assert [line[0] for line in printed] == ["softmax", "sigmoid", PRIOR, MAJORITY, LABEL_MAJORITY, TEXT_ONLY]
+    assert [line[2] for line in printed] == ["70.3", "70.4", "-", "-", "-", "-"]
     assert float(printed[0][1].split(" ")[0]) == pytest.approx(table["rows"][0]["measured"]["mean"]["value"], abs=0.05)
-    assert to_markdown(table).count("\n") == 5
+    assert to_markdown(table).count("\n") == 7
     assert "tiny" in footnote(table)
     monkeypatch.setattr(module, "train", None)
     monkeypatch.setattr(module, "evaluate", None)
@@ -71,7 +80,7 @@ def test_models_start_from_another_and_change_for_a_table(workshop: Workshop) ->
         update={
             "start": "text-only",
             "tables": {"table14": ("fit.max_steps=2",)},
-            "models": {"text-only": ("eye=null",)},
+            "models": {"text-only": TEXT_ONLY_TINY},
         }
     )
     starting = replace(workshop, out=workshop.out / "starting", scale=scale)
@@ -88,6 +97,58 @@ def test_figure_3_is_of_the_same_model(workshop: Workshop) -> None:
     (figure,) = reproduced(workshop, ["figure3"])
     assert len(figure["prompts"]) == 60
     assert len(figure["correlation"]) == 60
+    assert (workshop.out / "figure3.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_changed_recipe_is_trained_and_evaluated_again(workshop: Workshop) -> None:
+    (first,) = reproduced(workshop, ["table14"])
+    recipe = workshop.scale.recipe | {"fit": workshop.scale.recipe["fit"] | {"learning_rate": 0.05, "max_steps": 4}}
+    changed = replace(workshop, scale=workshop.scale.model_copy(update={"recipe": recipe}))
+    (second,) = reproduced(changed, ["table14"])
+    for one, other in zip(first["rows"], second["rows"], strict=True):
+        assert one["measured"] != other["measured"]
+    assert reproduced(workshop, ["table14"]) == [first]
+
+
+def test_other_studies_than_those_asked_for_are_refused(workshop: Workshop, tmp_path: Path) -> None:
+    elsewhere = replace(workshop, cohorts={"gli": tmp_path})
+    with pytest.raises(RecipeError, match=r"datasets/gli: was made of .*, and .* is asked for; .*--out"):
+        elsewhere.dataset("gli")
+    scale = workshop.scale.model_copy(update={"phantoms": {"gli": Phantoms(studies=3, seed=4)}})
+    drawn = Workshop(tmp_path / "drawn", scale, {})
+    place = drawn.dataset("gli")
+    assert drawn.dataset("gli") == place
+    other = replace(drawn, scale=scale.model_copy(update={"phantoms": {"gli": Phantoms(studies=3, seed=5)}}))
+    with pytest.raises(RecipeError, match="was made of 3 phantoms of seed 4, and 3 of seed 5 are asked for"):
+        other.dataset("gli")
+
+
+def test_memory_is_measured_once_and_printed_beside_the_paper_s(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = {f"{name}_bytes": 1_000_000 for name in ("step", "saved", "fixed", "total")}
+    system |= {f"mpllm_share_of_{name}": 0.25 for name in ("step", "saved", "total")} | {"image_tokens": 1_024}
+    found = {"name": "memory", "ratio": 4.0, "ratio_range": [3.0, 5.0], "data": "random tensors"}
+    found |= {"by_case": {"batch 1": {"m3d": system | {"seconds": 1.5}}}}
+    found |= {"phi3": {name: arithmetic(1_024, 7_000_000) for name in ("m3d", "radfm")}}
+    measured = []
+
+    def bench() -> dict[str, object]:
+        measured.append(True)
+        return found
+
+    monkeypatch.setattr(module, "bench_memory", bench)
+    workshop.out.joinpath("memory.json").unlink(missing_ok=True)
+    assert reproduced(workshop, ["memory"]) == reproduced(workshop, ["memory"]) == [found]
+    assert len(measured) == 1
+    printed = CliRunner().invoke(app, ["reproduce", "memory", "--markdown", "--out", str(workshop.out)])
+    assert printed.exit_code == 0, printed.output
+    lines = printed.output.splitlines()
+    assert "| m3d | 1024 | 1 (25%) | 1 (25%) | 1 | 1 (25%) | 1.5 |" in lines
+    assert [line.rsplit("| ", 1)[1] for line in lines if line.startswith(("| m3d | 1084", "| radfm"))] == [
+        "more than 40 |",
+        "- |",
+    ]
 
 
 def test_an_unknown_table_is_refused_before_anything_is_made(workshop: Workshop) -> None:
@@ -98,8 +159,10 @@ def test_an_unknown_table_is_refused_before_anything_is_made(workshop: Workshop)
 def test_segment_then_measure_stands_below_the_models_that_can_draw(workshop: Workshop) -> None:
     (table,) = reproduced(workshop, ["table14"])
     for row in table["rows"]:
-        assert list(row["baselines"]) == [MAJORITY, LABEL_MAJORITY]  # this scale's eye has no decoder
-        row["baselines"][MEASURED] = row["baselines"][MAJORITY]
+        others = [TEXT_ONLY] if row["model"] == "mpllm" else []
+        assert list(row["baselines"]) == [PRIOR, MAJORITY, LABEL_MAJORITY, *others]  # this scale's eye has no decoder
+        if others:
+            row["baselines"][MEASURED] = row["baselines"][MAJORITY]
     last = lines(table)[-1]
     assert last[0] == "segment, then measure"
-    assert last[1] == lines(table)[-3][1]
+    assert last[1] == next(line[1] for line in lines(table) if line[0] == MAJORITY)

@@ -808,9 +808,12 @@ def report(
                 raise StudyError("--mask reports a study's folder or a mask; name it")
             progress.report("measuring the mask", 0, 1)
             from voxmoe.reporting import report_of_mask
-            from voxmoe.vqa.measure import measure
+            from voxmoe.vocabulary import Modality
+            from voxmoe.vqa.measure import files_of, measure
 
-            found = report_of_mask(Path(study).name, measure(Path(study), profile=profile, protocol=protocol, t1=t1))
+            findings = measure(Path(study), profile=profile, protocol=protocol, t1=t1)
+            there = {*files_of(Path(study), profile).images, *named}
+            found = report_of_mask(Path(study).name, findings, tuple(m for m in Modality if m in there))
         else:
             progress.report("reading the study", 0, 1)
             from voxmoe.imaging.layouts import profile_named

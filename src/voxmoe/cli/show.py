@@ -515,15 +515,21 @@ def reproduction(found: list[dict[str, Any]]) -> None:
 
 
 def markdown(found: list[dict[str, Any]]) -> None:
-    from voxmoe.evaluation.tables import to_markdown as tables_to_markdown
+    from voxmoe.bench.memory_tables import headline, memory_tables
+    from voxmoe.evaluation import tables
     from voxmoe.reproduction.ct import ct_footnote, ct_table
     from voxmoe.reproduction.table import footnote, to_markdown
 
     for each in found:
         if "variations" in each:
-            out.print(f"{tables_to_markdown([ct_table(each)])}\n\n{ct_footnote(each)}\n", markup=False)
+            text = f"{tables.to_markdown([ct_table(each)])}\n\n{ct_footnote(each)}"
         elif "rows" in each:
-            out.print(f"{to_markdown(each)}\n\n{footnote(each)}\n", markup=False)
+            text = f"{to_markdown(each)}\n\n{footnote(each)}"
+        elif "correlation" in each:
+            text = tables.to_markdown(tables.router(each))
+        else:
+            text = f"{headline(each)}\n\n{tables.to_markdown(memory_tables(each))}"
+        out.print(f"{text}\n", markup=False, soft_wrap=True)
 
 
 def bench(result: dict[str, Any]) -> None:
@@ -566,30 +572,10 @@ def _slices(result: dict[str, Any]) -> None:
 
 
 def _memory(result: dict[str, Any]) -> None:
-    low, high = result["ratio_range"]
-    out.print(
-        f"memory: a step of a concatenating baseline needs {result['ratio']:.1f} times the memory of one of mpLLM "
-        f"({low:.1f} to {high:.1f}); in MB, and in brackets the share of it that mpLLM needs ({result['data']})"
-    )
-    for case, systems in result["by_case"].items():
-        names = ["image tokens", "a step adds", "saved for backward", "stands", "in all", "s a step"]
-        table = _columns(case, names)
-        for system, found in systems.items():
-            shared = [
-                f"{found[f'{what}_bytes'] / 1e6:,.0f} ({found[f'mpllm_share_of_{what}']:.0%})"
-                for what in ("step", "saved", "total")
-            ]
-            stands = f"{found['fixed_bytes'] / 1e6:,.0f}"
-            seconds = f"{found['seconds']:.1f}"
-            table.add_row(system, str(found["image_tokens"]), *shared[:2], stands, shared[2], seconds)
-        out.print(table)
-    names = ["tokens a sequence", "saved a layer", "in all layers", "key-value cache", "stands", "connector"]
-    table = _columns("at Phi-3-Mini's size, computed: a sample and what stands, bf16", names)
-    for system, found in result["phi3"].items():
-        bytes_of = ("saved_bytes_a_layer", "saved_bytes", "kv_cache_bytes", "fixed_bytes")
-        sizes = [f"{found[name] / 1e6:,.0f} MB" for name in bytes_of]
-        table.add_row(system, str(found["sequence"]), *sizes, f"{found['connector_parameters'] / 1e6:.1f} M")
-    out.print(table)
+    from voxmoe.bench.memory_tables import headline, memory_tables
+
+    out.print(headline(result))
+    _tables(memory_tables(result))
 
 
 def _size(count: int) -> str:

@@ -31,12 +31,22 @@ def versions() -> Record:
     }
 
 
+def model_files(place: Path | str) -> dict[str, str]:
+    """Hashes of the files that decide what a model says."""
+    return {name: sha256(found) for name in _MODEL_FILES if (found := find_beside(place, name)) is not None}
+
+
+def dataset_files(root: Path) -> dict[str, str]:
+    """Hashes of a dataset's files."""
+    return {path.name: sha256(path) for path in sorted((root / "data").glob("*.parquet"))}
+
+
 def model_record(place: Path | str, model: MpLLM) -> Record:
     """Which model it is: hashes of its files, its parts, and the hashes of the datasets that it was trained on."""
     training = Path(place) / "manifest.json"
     return {
         "place": str(place),
-        "sha256": {name: sha256(found) for name in _MODEL_FILES if (found := find_beside(place, name)) is not None},
+        "sha256": model_files(place),
         "profiles": list(model.settings.profiles),
         "connector": None if model.settings.vision is None else model.settings.connector.model_dump(mode="json"),
         "language": model.settings.language.model_dump(mode="json"),
@@ -49,7 +59,7 @@ def dataset_record(dataset: Dataset) -> Record:
     manifest = dataset.manifest
     return {
         "place": str(dataset.root),
-        "sha256": {path.name: sha256(path) for path in sorted((dataset.root / "data").glob("*.parquet"))},
+        "sha256": dataset_files(dataset.root),
         "profiles": manifest["profiles"],
         "protocol": manifest["protocol"]["name"],
         "atlas": manifest["atlas"],

@@ -6,9 +6,11 @@
     OUT/TABLE.json           the table
 
 Everything that is finished is used again: an interrupted reproduction goes on where it was, and a model that several
-tables need is trained once. A pretrained encoder and the features that it gives are shared through VoxMoE's caches.
+tables need is trained once. What was made of other studies is refused, and a model or an evaluation of other terms is
+made again. A pretrained encoder and the features that it gives are shared through VoxMoE's caches.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -23,16 +25,20 @@ from voxmoe.bench.memory import bench_memory
 from voxmoe.default import POCKET, model_at
 from voxmoe.errors import RecipeError
 from voxmoe.evaluation.evaluate import evaluate
-from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED
+from voxmoe.evaluation.heatmap import draw_correlations
+from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED, PRIOR, TEXT_ONLY
+from voxmoe.evaluation.provenance import dataset_files, model_files
 from voxmoe.evaluation.results import load, save
 from voxmoe.evaluation.router import study_router
 from voxmoe.files import sha256, write_bytes, write_json
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.phantoms import write_cohort
 from voxmoe.model.mpllm import MpLLMConfig
+from voxmoe.pictures import check_picture
 from voxmoe.reproduction.ct import CTWorkshop, ct_plan, load_ct_scale, reproduce_ct
 from voxmoe.reproduction.ct_variations import TABLES
 from voxmoe.reproduction.experiments import DATASETS, EXPERIMENTS, MPLLM, Experiment, Model, Row
+from voxmoe.reproduction.experiments import TEXT_ONLY as TEXT_ONLY_MODEL
 from voxmoe.reproduction.scale import Scale, load_scale
 from voxmoe.training.recipe import Recipe, load_recipe
 from voxmoe.training.record import is_finished
@@ -65,20 +71,39 @@ class Workshop:
     def dataset(self, name: str) -> Path:
         """The dataset of a cohort; phantoms are drawn where no cohort was given.
 
-        Raises `RecipeError` where there is neither.
+        Raises `RecipeError` where there is neither, and where a dataset of other studies is there.
         """
         place = self.out / "datasets" / name
         if (place / "manifest.json").is_file():
+            self._check_origin(name, place)
             return place
         cohort = self.cohorts.get(name) or self._phantoms(name)
         build_dataset(cohort, place, PAPER_V2, profile=name, jobs=-1, progress=self._counting(f"measuring {name}"))
         return place
 
+    def _check_origin(self, name: str, place: Path) -> None:
+        """Raises `RecipeError` for a dataset of another cohort, or of phantoms that are not the scale's."""
+        made_of = Path(json.loads((place / "manifest.json").read_text())["images"])
+        wanted = self.cohorts.get(name) or self._cohort(name)
+        other = f"{place}: was made of %s, and %s asked for; remove it, or name another folder with --out"
+        if made_of.resolve() != wanted.resolve():
+            raise RecipeError(other % (made_of, f"{wanted} is"))
+        truth = wanted / "cohort.json"
+        if name in self.cohorts or name not in self.scale.phantoms or not truth.is_file():
+            return
+        found, drawn = json.loads(truth.read_text()), self.scale.phantoms[name]
+        if (found["n"], found["seed"]) != (drawn.studies, drawn.seed):
+            there = f"{found['n']} phantoms of seed {found['seed']}"
+            raise RecipeError(other % (there, f"{drawn.studies} of seed {drawn.seed} are"))
+
+    def _cohort(self, name: str) -> Path:
+        return self.out / "cohorts" / name
+
     def _phantoms(self, name: str) -> Path:
         if name not in self.scale.phantoms:
             raise RecipeError(f"the scale {self.scale.name} needs real studies: --cohort {name}=FOLDER")
         drawn = self.scale.phantoms[name]
-        cohort = self.out / "cohorts" / name
+        cohort = self._cohort(name)
         progress = self._counting(f"drawing {name}")
         write_cohort(cohort, drawn.studies, profile_named(name), drawn.seed, jobs=-1, progress=progress)
         return cohort
@@ -131,16 +156,32 @@ class Workshop:
             train(recipe, self._named(f"{dataset} {model.name}"))
         return recipe.out
 
-    def evaluated(self, model: Model, dataset: str, split: str, text: bool, measure: bool) -> Record:
-        """The results of a model on a split, evaluated unless they are there; with `measure` also those of
-        segment-then-measure, where the model can draw."""
+    def evaluated(self, model: Model, dataset: str, split: str, *, text: bool, beside: bool, measure: bool) -> Record:
+        """The results of a model on a split, evaluated unless those of this very model and dataset are there; with
+        `beside` also those of text-only, with `measure` those of segment-then-measure where the model can draw."""
         place = self.trained(model, dataset)
+        other = self.trained(self.model(TEXT_ONLY_MODEL), dataset) if beside else None
         kept = place / f"evaluation-{split}{'-text' * text}.json"
-        if not kept.is_file():
+        data = self.out / "datasets" / dataset
+        models = [place] if other is None else [place, other]
+        if not _is_of(kept, models, data, measure):
             report = self._named(f"{dataset} {model.name}")
-            data = self.out / "datasets" / dataset
-            save(kept, evaluate(place, data, split=split, text=text, measure=measure, report=report))
+            found = evaluate(place, data, split=split, text=text, measure=measure, text_only=other, report=report)
+            save(kept, found)
         return load(kept)
+
+
+def _is_of(kept: Path, models: Sequence[Path], data: Path, measure: bool) -> bool:
+    """Whether an evaluation is there and of these weights and questions, and measured if that is asked for."""
+    if not kept.is_file():
+        return False
+    manifest = load(kept)["manifest"]
+    asked_of = [one["sha256"] for one in manifest["models"].values()]
+    return (
+        all(model_files(model) in asked_of for model in models)
+        and manifest["dataset"]["sha256"] == dataset_files(data)
+        and manifest["settings"]["measure"] >= measure
+    )
 
 
 def _shipped_eye() -> Record:
@@ -164,7 +205,10 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
     model = workshop.model(row.model, experiment.name)
     # mpLLM stands in every table, and the masks are the same for all who see by one eye: they are drawn for it alone.
     measure = row.model == MPLLM
-    results = workshop.evaluated(model, row.dataset, experiment.split, experiment.from_text, measure)
+    beside = measure and all(each.model != TEXT_ONLY_MODEL for each in experiment.rows)
+    results = workshop.evaluated(
+        model, row.dataset, experiment.split, text=experiment.from_text, beside=beside, measure=measure
+    )
     own = results["method"]
     written = own + FROM_TEXT
     return {
@@ -176,7 +220,7 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
         "from_text": _measured(results, written, experiment.measures) if experiment.from_text else None,
         "baselines": {
             name: _measured(results, name, experiment.measures)
-            for name in (MAJORITY, LABEL_MAJORITY, MEASURED)
+            for name in (PRIOR, MAJORITY, LABEL_MAJORITY, TEXT_ONLY, MEASURED)
             if name in results["methods"]
         },
         "questions": results["questions"],
@@ -187,8 +231,8 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
 def reproduce(workshop: Workshop, experiment: Experiment) -> Record:
     """Train and evaluate what a table needs, and write the table to OUT/TABLE.json.
 
-    Every row has what was measured, what the paper prints, and on the same questions the majority classes and, by a
-    model that can draw masks, segment-then-measure.
+    Every row has what was measured, what the paper prints, and on the same questions guessing by training frequencies,
+    the majority classes and, beside mpLLM, text-only and segment-then-measure if it can draw masks.
     """
     rows = []
     made = workshop.rows(experiment)
@@ -256,6 +300,8 @@ def reproduced(workshop: Workshop, names: Sequence[str]) -> list[Record]:
     """The tables and figures of these names, one after the other; raises `RecipeError` for a name that is unknown."""
     for name in names:
         _rows_of(workshop, name)
+    if FIGURE_3 in names:
+        check_picture(_figure_3_at(workshop))
     ct: dict[str, Callable[[Workshop], Record]] = {name: partial(_reproduce_ct, name=name) for name in TABLES}
     others: dict[str, Callable[[Workshop], Record]] = {FIGURE_3: reproduce_figure_3, MEMORY: reproduce_memory, **ct}
     return [others[name](workshop) if name in others else reproduce(workshop, _experiment(name)) for name in names]
@@ -271,15 +317,26 @@ def _reproduce_ct(workshop: Workshop, name: str) -> Record:
 
 
 def reproduce_memory(workshop: Workshop) -> Record:
-    """Memory of a training step against the baselines (mpLLM, section 4.3); kept in OUT/memory.json."""
-    found = bench_memory()
-    write_json(workshop.out / f"{MEMORY}.json", found)
+    """Memory of a training step against the baselines (mpLLM, section 4.3); kept in OUT/memory.json.
+
+    The same at every scale: measured at the size of SmolLM2-135M, and computed at that of Phi-3-Mini.
+    """
+    kept = workshop.out / f"{MEMORY}.json"
+    if not kept.is_file():
+        write_json(kept, bench_memory())
+    found: Record = json.loads(kept.read_text())
     return found
 
 
+def _figure_3_at(workshop: Workshop) -> Path:
+    return workshop.out / f"{FIGURE_3}.png"
+
+
 def reproduce_figure_3(workshop: Workshop) -> Record:
-    """The router's weights for the 60 template prompts, by the model of the GLI dataset; kept in OUT/figure3.json."""
+    """The router's weights for the 60 template prompts, by the model of the GLI dataset; kept in OUT/figure3.json and
+    drawn to OUT/figure3.png."""
     place = workshop.trained(workshop.model(MPLLM), "gli")
     found = study_router(place, dataset=workshop.out / "datasets" / "gli", split="validation")
     write_json(workshop.out / f"{FIGURE_3}.json", found)
+    draw_correlations(_figure_3_at(workshop), found)
     return found

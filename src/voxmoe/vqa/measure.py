@@ -5,7 +5,7 @@ from pathlib import Path
 from voxmoe.errors import AtlasError
 from voxmoe.imaging.atlas import RegionMap, region_map
 from voxmoe.imaging.layouts import find_study, mask_alone, require_profile
-from voxmoe.imaging.study import check_same_grid, load_study
+from voxmoe.imaging.study import StudyFiles, check_same_grid, load_study
 from voxmoe.imaging.volume import Volume, read_image, read_mask
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.findings import NO_BRAIN_IMAGE, Brain, Findings, find, measure_brain
@@ -44,6 +44,13 @@ def regions_of(scan: Volume, atlas: str, space: str | None, required: bool = Fal
         return str(error)
 
 
+def files_of(target: Path, profile: str | None = None) -> StudyFiles:
+    """The study in a folder (or DATASET/STUDY), or a mask by itself; raises `StudyError` if there is none."""
+    if target.is_dir() or not (target.exists() or target.name.lower().endswith((".nii", ".nii.gz"))):
+        return find_study(target, profile)
+    return mask_alone(target, profile)
+
+
 def measure(
     target: Path,
     *,
@@ -60,19 +67,16 @@ def measure(
     """
     rules = protocol_named(protocol)
     images: dict[Modality, Volume] = {}
-    if target.is_dir() or not (target.exists() or target.name.lower().endswith((".nii", ".nii.gz"))):
-        files = require_profile(find_study(target, profile), profile)
-        assert files.profile is not None
+    files = files_of(target, profile)
+    mask = read_mask(target) if files.mask == target else None
+    files = require_profile(files, profile)
+    assert files.profile is not None
+    if mask is None:
         study = load_study(files, with_mask=True)
         assert study.mask is not None
-        mask, meaning, images = study.mask, files.profile, dict(study.images)
-    else:
-        mask = read_mask(target)
-        files = require_profile(mask_alone(target, profile), profile)
-        assert files.profile is not None
-        meaning = files.profile
+        mask, images = study.mask, dict(study.images)
     if t1 is not None:
         images[Modality.T1] = read_image(t1)
         check_same_grid(mask, images[Modality.T1])
     regions = regions_of(mask, atlas or rules.atlas, space or files.space, required=bool(atlas or space))
-    return find(mask, meaning, rules, brain_of(images, rules), regions)
+    return find(mask, files.profile, rules, brain_of(images, rules), regions)
