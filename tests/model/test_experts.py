@@ -10,6 +10,7 @@ from voxmoe.model.experts import (
     ExpertConnector,
     ExpertProjector,
     ExpertSettings,
+    PromptRouter,
     SingleConnector,
     entropy,
     load,
@@ -71,6 +72,87 @@ def test_algebra_equals_the_sum_in_outputs_and_gradients(
             assert ours is None or not ours.any()
         else:
             torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-8)
+
+
+def written_out(connector: ExpertConnector, gate: str, seen: VisionFeatures, prompt: Tensor) -> Tensor:
+    """Equation (1) from the parameters alone, routers and gates among them, one study, expert and modality after the
+    other."""
+    read = connector.standardise(prompt)
+    levels = connector.projector.levels
+    modalities, tokens_of_study = seen.tokens.shape[1:3]
+    fused = []
+    for b in range(len(prompt)):
+        shown = [m for m in range(modalities) if seen.present[b, m]]
+        if isinstance(connector.router, PromptRouter):
+            first, _, last = connector.router.layers
+            scores = last.weight @ torch.relu(first.weight @ read[b] + first.bias) + last.bias
+        else:
+            scores = connector.router.logits
+        weights = scores.exp() / scores.exp().sum()
+        place, sums = 0, [0.0] * tokens_of_study
+        for name, level in levels.items():
+            routers = level.gates
+            hidden = len(routers.inner.weight) // len(level.maps)
+            for n in range(len(level.maps)):
+                rows = slice(n * hidden, (n + 1) * hidden)
+                for t in range(tokens_of_study):
+                    looked_at = seen.cls[b] if name == "modality" else seen.tokens[b, :, t]
+                    zeroed = torch.cat([row if m in shown else 0 * row for m, row in enumerate(looked_at)])
+                    inner = routers.inner.weight[rows] @ zeroed + routers.inner.bias[rows]
+                    if routers.prompted is not None:
+                        inner = inner + routers.prompted.weight[rows] @ read[b]
+                    logits = torch.relu(inner) @ routers.outer[n] + routers.outer_bias[n]
+                    if gate == "softmax":
+                        gates = logits.exp() / sum(logits[m].exp() for m in shown)
+                    else:
+                        gates = 1 / (1 + (-logits).exp())
+                    for m in shown:
+                        own = seen.tokens[b, m, t] @ level.maps[n, m] + level.biases[n, m]
+                        shared = seen.tokens[b, m, t] @ level.maps[n, modalities] + level.biases[n, modalities]
+                        term = gates[m] * own + (1 - gates[m]) * shared
+                        sums[t] = sums[t] + weights[place] * modalities / len(shown) * term
+                place += 1
+        fused.append(torch.stack(sums))
+    return torch.stack(fused)
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("prompt", ["weights", "gates", "nowhere"])
+@pytest.mark.parametrize(("modality_level", "token_level"), [(2, 1), (2, 0), (0, 2)])
+@pytest.mark.parametrize(("modalities", "tokens", "width", "out"), [(4, 2, 3, 5), (3, 4, 6, 2)])
+def test_the_connector_is_the_equation_written_out_for_every_subset_of_the_modalities(
+    gate: str,
+    prompt: str,
+    modality_level: int,
+    token_level: int,
+    modalities: int,
+    tokens: int,
+    width: int,
+    out: int,
+) -> None:
+    torch.manual_seed(4)
+    settings = ExpertSettings(
+        modality_level=modality_level, token_level=token_level, router_hidden=3, gate=gate, prompt=prompt
+    )
+    connector = ExpertConnector(settings, modalities, width, out).double()
+    for parameter in connector.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    present = torch.tensor(list(product([True, False], repeat=modalities))[:-1])
+    images = torch.randn(len(present), modalities, tokens, width, dtype=torch.double, requires_grad=True)
+    cls = torch.randn(len(present), modalities, width, dtype=torch.double, requires_grad=True)
+    asked = torch.randn(len(present), out, dtype=torch.double, requires_grad=True)
+    connector.calibrate(asked.detach())
+    seen = VisionFeatures(images, cls, present)
+    probe = torch.randn(len(present), tokens, out, dtype=torch.double)
+    wanted = (images, cls, asked, *connector.parameters())
+    ours, theirs = connector(seen, asked).tokens, written_out(connector, gate, seen, asked)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)  # M / present is a float32
+    by_us, by_them = (torch.autograd.grad((made * probe).sum(), wanted, allow_unused=True) for made in (ours, theirs))
+    for one, other in zip(by_us, by_them, strict=True):
+        if one is None or other is None:
+            assert all(each is None or not each.any() for each in (one, other))
+        else:
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
 
 
 def test_one_expert_with_equal_maps_is_a_linear_layer() -> None:

@@ -108,6 +108,22 @@ def test_a_partial_match_is_refused() -> None:
         add_lora(model, LoraSettings())
 
 
+@pytest.mark.parametrize(
+    ("counts", "match"),
+    [((0, 0), "up_proj matches 0 of 2 layers .* layer 0 has 0"), ((2, 0), "0 of 2 .* layer 0 has 2")],
+)
+def test_a_map_that_is_nowhere_or_twice_in_a_layer_is_refused(counts: tuple[int, int], match: str) -> None:
+    model = LlamaForCausalLM(LlamaConfig(**TINY))
+    for layer, count in zip(model.model.layers, counts, strict=True):
+        if count == 2:
+            layer.self_attn.up_proj = torch.nn.Linear(2, 2)
+        else:
+            layer.mlp.up_proj = torch.nn.Identity()
+    with pytest.raises(WeightsError, match=match):
+        add_lora(model, LoraSettings())
+    assert not any("lora" in name for name, _ in model.named_parameters())
+
+
 def test_source_and_fingerprint_are_recorded(tiny_language: Path) -> None:
     model, settings = load_language_model(LanguageSettings(name=str(tiny_language)))
     assert settings.source == "folder"

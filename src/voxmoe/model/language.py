@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -288,13 +289,16 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> None:
     if family not in LORA_TARGETS:
         raise WeightsError(f"no LoRA targets are known for the family {family!r}; there are {', '.join(LORA_TARGETS)}")
     layers = model.base_model.layers
+    maps = [
+        Counter(name.rsplit(".", 1)[-1] for name, part in layer.named_modules() if isinstance(part, nn.Linear))
+        for layer in layers
+    ]
     for target in LORA_TARGETS[family]:
-        found = sum(
-            name.rsplit(".", maxsplit=1)[-1] == target and isinstance(module, nn.Linear)
-            for name, module in layers.named_modules()
-        )
-        if found != len(layers):
-            raise WeightsError(f"LoRA target {target} matches {found} of {len(layers)} layers of {family}")
+        if wrong := [number for number, found in enumerate(maps) if found[target] != 1]:
+            raise WeightsError(
+                f"LoRA target {target} matches {len(layers) - len(wrong)} of {len(layers)} layers of {family}: each "
+                f"has to have one, and layer {wrong[0]} has {maps[wrong[0]][target]}"
+            )
     adapters = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
