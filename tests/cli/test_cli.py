@@ -1,13 +1,18 @@
 """The command line as a user meets it: results, errors that help, exit codes, instant help."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from voxmoe import default
 from voxmoe.imaging.volume import Volume, read_mask, write_volume
@@ -262,3 +267,36 @@ def test_a_mask_is_reported_without_a_model(voxmoe: Run, cohort: Path) -> None:
     assert code == 0
     assert "IMAGES     T1, T1Gd, T2" in printed
     assert "NOT COVERED" in printed.upper()
+
+
+def test_the_cache_is_told_and_pruned(voxmoe: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOXMOE_HOME", str(tmp_path))
+    for number, days in enumerate((0, 10)):
+        entry = tmp_path / "features" / "ab" / f"ab{number}.safetensors"
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        entry.write_bytes(bytes(1_500_000))
+        then = time.time() - 24 * 60 * 60 * days
+        os.utime(entry, (then, then))
+    code, printed, _ = voxmoe("cache")
+    assert code == 0
+    assert f"{tmp_path}: 3.0 MB" in printed
+    assert re.search(r"features +2 +3\.0 MB +what encoders see of studies", printed)
+    fails(voxmoe("cache", "prune"), "give --older-than DAYS, --max-size GB or --all")
+    assert voxmoe("cache", "prune", "--older-than", "9")[1] == "1 files removed, 1.5 MB\n"
+    assert json.loads(voxmoe("cache", "prune", "--max-size", "0.001", "--json")[1]) == {"files": 1, "bytes": 1_500_000}
+    assert json.loads(voxmoe("cache", "--json")[1])["bytes"] == 0
+
+
+def test_what_a_file_of_weights_held_is_said(voxmoe: Run, tiny_recipe: Path, tmp_path: Path) -> None:
+    from voxmoe.model.encoder import make_encoder
+    from voxmoe.training.recipe import load_recipe
+
+    vision = load_recipe(tiny_recipe).model.vision
+    assert vision is not None
+    state = {f"vision_encoder.{name}": tensor for name, tensor in make_encoder(vision).state_dict().items()}
+    save_file({**state, "language.weight": torch.zeros(2)}, tmp_path / "clip.safetensors")
+    changes = [f"model.vision.weights={tmp_path / 'clip.safetensors'}", "eye=null", "fit.max_steps=1"]
+    code, _, said = voxmoe("train", tiny_recipe, *changes, f"out={tmp_path / 'model'}")
+    assert code == 0
+    held = f"{len(state)} tensors loaded from under 'vision_encoder.'; left aside: language (1)"
+    assert f"{tmp_path / 'clip.safetensors'}: {held}" in said.splitlines()

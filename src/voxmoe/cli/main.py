@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxmoe.cli.readers import readers
+from voxmoe.cli.speech import speak_logs
 from voxmoe.errors import CacheError, DatasetError, ImageError, LabelError, QuestionError, StudyError, VoxmoeError
 
 if TYPE_CHECKING:
@@ -916,6 +917,7 @@ def run() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    speak_logs()
     try:
         app()
     except VoxmoeError as error:

@@ -116,7 +116,6 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
         finish(recipe, processes, reader, trainer.state.global_step, time.monotonic() - started, base=base)
     processes.wait()
     processes.end()
-    _log.info("reader written to %s", recipe.out)
 
 
 def _calibrate(

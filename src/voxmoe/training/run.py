@@ -264,5 +264,4 @@ def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> P
     _save(trainer, model, processor, run, time.monotonic() - started)
     processes.wait()
     processes.end()
-    _log.info("model written to %s", recipe.out)
     return recipe.out

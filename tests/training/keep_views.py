@@ -1,0 +1,20 @@
+"""A process that keeps the images of a cohort for an encoder that learns: keep_views.py COHORT, in VOXMOE_HOME."""
+
+import sys
+
+from voxmoe.imaging.layouts import find_studies
+from voxmoe.training.augment import AugmentSettings
+from voxmoe.training.features import ImageCache
+
+GRID, VIEWS = (16, 16, 16), AugmentSettings(variants=6)
+
+
+def keep(cohort: str) -> list[str]:
+    """Keep them all; the files in which they lie."""
+    files = {study.id: study for study in find_studies(cohort)}
+    kept = ImageCache(GRID, "float32").of_all(files, lambda *_: None, VIEWS, 3)
+    return sorted(str(path) for paths in kept.paths.values() for path in paths)
+
+
+if __name__ == "__main__":
+    keep(sys.argv[1])
