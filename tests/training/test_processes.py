@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -20,7 +22,7 @@ from voxmoe.training.reader_recipe import ReaderRecipe
 from voxmoe.training.reader_run import train_reader
 from voxmoe.training.recipe import FitSettings, load_recipe
 from voxmoe.training.run import train
-from voxmoe.training.trainer import shared_accumulation
+from voxmoe.training.trainer import last_checkpoint, shared_accumulation
 from voxmoe.vqa.ct.collect import collect
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "accelerate"
@@ -140,6 +142,41 @@ def test_two_processes_by_the_fsdp_config(
 ) -> None:
     launch(FSDP, tiny_recipe, changes, tmp_path / "out")
     close(request.getfixturevalue(one), tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [TORCHRUN, FSDP], ids=["torchrun", "fsdp"])
+def test_two_processes_that_are_killed_go_on(
+    launcher: list[str], alone: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, *launcher, "train", str(tiny_recipe), *CHANGES, f"out={out}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_TORCH_DEVICE": "cpu"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while last_checkpoint(out / "checkpoints") is None:
+            assert process.poll() is None, "it was to be killed after its first checkpoint"
+            time.sleep(0.002)
+        for each in (*psutil.Process(process.pid).children(recursive=True), process):
+            each.kill()
+    assert not (out / "manifest.json").exists(), "it was to be killed before its end"
+    launch(launcher, tiny_recipe, CHANGES, out)
+    close(alone, out)
+
+
+@pytest.mark.slow
+def test_shared_weights_in_bf16_learn_as_one_process_does(tiny_recipe: Path, tmp_path: Path) -> None:
+    changes = [*CHANGES, "fit.precision=bf16"]
+    one = train(load_recipe(tiny_recipe, [*changes, f"out={tmp_path / 'one'}"]))
+    launch(FSDP, tiny_recipe, changes, tmp_path / "two")
+    losses = [
+        [json.loads(line)["loss"] for line in (folder / "training.jsonl").read_text().splitlines()]
+        for folder in (one, tmp_path / "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
+    weights, others = (load_file(folder / "model.safetensors") for folder in (one, tmp_path / "two"))
+    for name, tensor in weights.items():
+        assert others[name].dtype == tensor.dtype, name
+        assert torch.isfinite(others[name]).all(), name
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
