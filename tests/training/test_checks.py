@@ -73,8 +73,9 @@ def test_classes_of_another_version(given: Given, recipe: Recipe, task: str, val
         training_rows(given, recipe)
 
 
-def test_flips_of_answers_that_name_a_side(given: Given, recipe: Recipe) -> None:
-    given.given[3]["answer"] = "It lies in the Left frontal lobe."
+@pytest.mark.parametrize("part", ["question", "answer"])
+def test_flips_of_what_names_a_side(part: str, given: Given, recipe: Recipe) -> None:
+    given.given[3][part] = "It lies in the Left frontal lobe."
     assert training_rows(given, recipe)
     flipped = recipe.model_copy(update={"augment": AugmentSettings()})
     with pytest.raises(DatasetError, match=rf"{given.given[3]['id']} names a side \('Left'\).*augment\.flip=false"):

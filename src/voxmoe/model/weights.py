@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
+from voxmoe.default import model_at
 from voxmoe.errors import WeightsError
 from voxmoe.files import atomic_path
 from voxmoe.settings import Settings
@@ -82,11 +83,11 @@ def _in_folder(folder: Path) -> Path:
 
 
 def find_weights(place: str) -> Path:
-    """The safetensors file that a file, a folder or the name of a model on the hub leads to.
+    """The safetensors file that a file, a folder, "pocket" (the shipped model) or the name of a model on the hub leads to.
 
     Raises `WeightsError` if there is none.
     """
-    path = Path(place).expanduser()
+    path = model_at(Path(place).expanduser())
     if path.is_file():
         if path.suffix != ".safetensors":
             raise WeightsError(f"{path}: not a safetensors file, and nothing else is loaded; {_how_to_convert(path)}")

@@ -17,7 +17,7 @@ def training_rows(dataset: Dataset, recipe: Recipe) -> list[Row]:
     """The training questions of a dataset.
 
     Raises `DatasetError` that says what does not fit: no questions, more than one profile or another one than the
-    recipe's, labels or classes that are not the profile's, answers that a flip would make wrong.
+    recipe's, labels or classes that are not the profile's, questions and answers that a flip would make wrong.
     """
     rows = dataset.rows("train")
     if not rows:
@@ -26,11 +26,12 @@ def training_rows(dataset: Dataset, recipe: Recipe) -> list[Row]:
     _check_targets(dataset, rows)
     if recipe.augment is not None and recipe.augment.flip:
         for row in rows:
-            if side := _SIDE.search(row["answer"]):
-                raise DatasetError(
-                    f"{dataset.root}: the answer of {row['id']} names a side ({side[0]!r}), which a flipped view would "
-                    "make wrong; set augment.flip=false"
-                )
+            for part in ("question", "answer"):
+                if side := _SIDE.search(row[part]):
+                    raise DatasetError(
+                        f"{dataset.root}: the {part} of {row['id']} names a side ({side[0]!r}), which a flipped view "
+                        "would make wrong; set augment.flip=false"
+                    )
     return rows
 
 
