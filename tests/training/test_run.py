@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from voxmoe.errors import DatasetError, MissingPackageError, QuestionError, TrainingError, WeightsError
 from voxmoe.evaluation.evaluate import evaluate
@@ -182,6 +183,16 @@ def test_a_log_that_needs_a_package_says_which(
     monkeypatch.setattr("voxmoe.training.trainer.find_spec", lambda package: None)
     with pytest.raises(MissingPackageError, match=f"pip install {name}"):
         train(load_recipe(tiny_recipe, [f"fit.report_to=[{name}]", f"out={tmp_path}"]))
+
+
+def test_tensorboard_reads_the_losses(tiny_recipe: Path, tmp_path: Path) -> None:
+    train(load_recipe(tiny_recipe, ["fit.report_to=[tensorboard]", "fit.max_steps=3", f"out={tmp_path}"]))
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    board = EventAccumulator(str(events))
+    board.Reload()
+    shown = [(point.step, point.value) for point in board.Scalars("train/loss")]
+    assert [step for step, _ in shown] == [1, 2, 3]
+    assert [loss for _, loss in shown] == pytest.approx(losses_of(tmp_path)[-3:], rel=1e-3)
 
 
 def test_an_over_long_question_is_named_before_anything_is_encoded(
