@@ -186,6 +186,19 @@ def test_without_a_text_loss_the_answer_is_not_read(
     torch.testing.assert_close(output.loss, whole.loss - whole.losses["text"])
 
 
+def test_each_term_of_the_loss_counts_by_its_weight(
+    model: MpLLM, processor: MpLLMProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factors = {"text": 0.5, "volume": 2.0, "region": 3.0, "shape": 0.0, "spread": 0.25, "out_of_scope": 4.0}
+    settings = model.settings.model_copy(update={"loss": model.settings.loss.model_copy(update=factors)})
+    monkeypatch.setattr(model, "settings", settings)
+    studies = [make_study(seed=number) for number in (1, 2)]
+    with torch.no_grad():
+        output = model(**processor(QUESTIONS, studies, ["It is small.", "It is round."]), targets=targets(2))
+    torch.testing.assert_close(output.loss, sum(factors[name] * term for name, term in output.losses.items()))
+    assert output.losses["shape"] > 0, "the term is told, and does not count"
+
+
 def test_loss_of_a_batch_is_the_mean_of_its_samples(model: MpLLM, processor: MpLLMProcessor) -> None:
     studies, answers = [make_study(seed=1), make_study(seed=2)], ["<1%", "in the frontal lobe"]
     with torch.no_grad():

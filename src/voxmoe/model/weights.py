@@ -83,7 +83,8 @@ def _in_folder(folder: Path) -> Path:
 
 
 def find_weights(place: str) -> Path:
-    """The safetensors file that a file, a folder, "pocket" (the shipped model) or the name of a model on the hub leads to.
+    """The safetensors file that a file, a folder, "pocket" (the shipped model) or the name of a model on the hub leads
+    to.
 
     Raises `WeightsError` if there is none.
     """
