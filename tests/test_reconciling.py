@@ -13,6 +13,7 @@ from voxmoe.cli.main import app
 from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.evaluation.methods import AND_MEASURED, MEASURED
+from voxmoe.evaluation.tables import summary
 from voxmoe.evidence import measure_study
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import find_study, profile_named
@@ -56,9 +57,15 @@ def test_the_weights_stay_as_they_are(reconciled: Path, seeing_model: Path) -> N
 
 
 def test_an_evaluation_shows_heads_measurement_and_both(reconciled: Path, dataset: Path) -> None:
-    methods = evaluate(reconciled, dataset, split="all")["methods"]
+    found = evaluate(reconciled, dataset, split="all")
+    methods = found["methods"]
     assert list(methods)[-3:] == ["mpLLM", MEASURED, "mpLLM" + AND_MEASURED]
     both = methods["mpLLM" + AND_MEASURED]["tasks"]["mean"]["value"]
+    for other, difference in found["differences_weighed"].items():
+        assert difference["mean"]["value"] == pytest.approx(both - methods[other]["tasks"]["mean"]["value"], abs=0.01)
+    assert set(found["differences_weighed"]) == set(methods) - {"mpLLM" + AND_MEASURED}
+    titles = [table.title for table in summary(found)]
+    assert sum("and measurement is better" in title for title in titles) == 1
     assert both > methods["mpLLM"]["tasks"]["mean"]["value"]  # these are the questions that it was learnt from
 
 

@@ -189,8 +189,11 @@ class _Ledger:
         bench = self.bench
         return agreement_record(self.predictions[name], self.predictions[MEASURED], bench.truth, bench.resampling)
 
-    def differences(self, name: str) -> Record:
-        """By how much a method is better than each other one, question by question, in percent points."""
+    def differences(self, name: str) -> Record | None:
+        """By how much a method is better than each other one, question by question, in percent points; None where there
+        is no such method."""
+        if name not in self.scores:
+            return None
         own = self.scores[name]
         return {
             other: task_record(
@@ -333,6 +336,7 @@ def evaluate(
         "cross": own.crossed,
         "methods": ledger.records,
         "differences": ledger.differences(own.name),
+        "differences_weighed": ledger.differences(own.name + AND_MEASURED),
         "modality_subsets": own.subsets,
         "overlap": own.overlap,
         "agreement": own.agreement,

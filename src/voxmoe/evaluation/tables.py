@@ -88,13 +88,13 @@ def _accuracy(results: Record) -> Table:
     return Table("accuracy in %, ± deviation by patient", (*MEASURES, "95 % of the mean", "out of scope"), rows)
 
 
-def _differences(results: Record) -> Table:
+def _differences(method: str, differences: Record) -> Table:
     rows = [
         [f"than {other}", *(sure(record[name]) for name in MEASURES), sure_interval(record["mean"])]
-        for other, record in results["differences"].items()
+        for other, record in differences.items()
         if not other.endswith(FROM_TEXT)
     ]
-    title = f"by how much {results['method']} is better, in percent points, ± deviation by patient"
+    title = f"by how much {method} is better, in percent points, ± deviation by patient"
     return Table(title, (*MEASURES, "95 % of the mean"), rows)
 
 
@@ -223,9 +223,11 @@ def summary(results: Record) -> list[Table]:
     """The tables that answer whether the model is any good, and those that were asked for."""
     found = [
         _accuracy(results),
-        _differences(results),
+        _differences(results["method"], results["differences"]),
         _grouped(results, "by label", "by_label", (LABEL_MAJORITY, *_own(results))),
     ]
+    if (weighed := results.get("differences_weighed")) is not None:
+        found.insert(2, _differences(results["method"] + AND_MEASURED, weighed))
     if results["method"] + FROM_TEXT in results["methods"]:
         found.append(_unparsed(results))
     if results["modality_subsets"] is not None:
