@@ -1,5 +1,7 @@
 """A volume reader of every family: the original model where there is one slice, and what is learnt, saved and said."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from voxmoe.model.language import LanguageSettings, LoraSettings
 from voxmoe.model.reader import ReaderConfig, ReaderSettings, VolumeReader
 from voxmoe.model.reading import ReaderProcessor, chat_form
 from voxmoe.model.task_experts import TaskExpertSettings
+from voxmoe.model.towers import FAMILIES
 
 FAMILY_KINDS = [name for name in KINDS if name not in ("llava-two-layers", "internvl-normed")]
 every_family = pytest.mark.parametrize("name", FAMILY_KINDS)
@@ -331,19 +334,67 @@ def test_a_fresh_tower_is_drawn_from_its_seed(tiny_language: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------ the words
 
 
-def test_a_chat_template_says_what_stands_around_the_picture(tiny_language: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_language)
-    image = tokenizer.convert_ids_to_tokens(3)
-    tokenizer.chat_template = (
-        "{% for m in messages %}[{{ m.role }}]{% for c in m.content %}"
-        "{% if c.type == 'image' %}" + image + "\n{% else %}{{ c.text }}{% endif %}{% endfor %}{% endfor %}[say]"
+def template_of(marker: str, begin: str = "") -> str:
+    return (
+        begin + "{% for m in messages %}[{{ m.role }}]{% for c in m.content %}"
+        "{% if c.type == 'image' %}" + marker + "\n{% else %}{{ c.text }}{% endif %}{% endfor %}{% endfor %}[say]"
     )
-    assert chat_form(tokenizer, 3) == ("[user]", "\n", "[say]")
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content + '' }}{% endfor %}"
-    plain = (tokenizer.bos_token or "", "", tokenizer.eos_token)
-    assert chat_form(tokenizer, 3) == plain
-    tokenizer.chat_template = None
-    assert chat_form(tokenizer, 3) == plain
+
+
+FAKE = "<fake_token_around_image>"
+
+
+@pytest.mark.parametrize(
+    ("family", "marker", "opened", "closed"),
+    [
+        ("llava", "<image>", "", ""),
+        ("idefics3", "<image>", f"{FAKE}<global-img>", FAKE),
+        ("smolvlm", "<image>", f"{FAKE}<global-img>", FAKE),
+        ("internvl", "<IMG_CONTEXT>", "<img>", "</img>"),
+        ("qwen2_5_vl", "<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|>", "<|vision_end|>"),
+        ("gemma3", "<start_of_image>", "\n\n<start_of_image>", "<end_of_image>\n\n"),
+    ],
+)
+def test_a_chat_template_says_what_stands_around_the_picture(
+    family: str, marker: str, opened: str, closed: str, tiny_language: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_language)
+    tokenizer.chat_template = template_of(marker)
+    assert chat_form(tokenizer, FAMILIES[family].words) == (f"[user]{opened}", f"{closed}\n", "[say]")
+
+
+def test_bos_comes_first_where_the_tokenizer_begins_so(tiny_language: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_language)
+    bos, words = tokenizer.bos_token, FAMILIES["llava"].words
+    first = tokenizer.bos_token_id
+    monkeypatch.setattr(type(tokenizer), "__call__", lambda self, text: {"input_ids": [first, 5]})
+    tokenizer.chat_template = template_of("<image>")
+    assert chat_form(tokenizer, words)[0] == f"{bos}[user]"
+    tokenizer.chat_template = template_of("<image>", begin=bos)
+    assert chat_form(tokenizer, words)[0] == f"{bos}[user]"
+
+
+def test_without_a_template_for_pictures_the_plain_form_is_used(
+    tiny_language: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_language)
+    bos, eos = tokenizer.bos_token or "", tokenizer.eos_token
+    for template in (None, "{% for m in messages %}{{ m.content + '' }}{% endfor %}"):
+        tokenizer.chat_template = template
+        assert chat_form(tokenizer, FAMILIES["smolvlm"].words) == (bos, "", eos)
+        assert chat_form(tokenizer, FAMILIES["paligemma"].words) == ("", bos, "\n")
+    assert not caplog.records
+    tokenizer.chat_template = template_of("<picture>")
+    assert chat_form(tokenizer, FAMILIES["smolvlm"].words) == (bos, "", eos)
+    assert "writes no <image> for a picture" in caplog.text
+
+
+def test_a_template_that_is_the_processor_s_alone_is_found(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders["smolvlm"], tmp_path / "smolvlm")
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template_of("<image>")}))
+    processor = ReaderProcessor.of(reader_of(folder))
+    assert processor.before == f"[user]{FAKE}<global-img>"
+    assert processor.after == "[say]"
 
 
 def test_an_empty_or_endless_question_is_refused(folders: dict[str, Path]) -> None:

@@ -18,12 +18,12 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
-from transformers.utils import IMAGE_PROCESSOR_NAME, cached_file
+from transformers.utils import IMAGE_PROCESSOR_NAME, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE, cached_file
 
 from voxmoe.errors import WeightsError
 from voxmoe.model.language import LanguageSettings, fingerprint, load_language_model, load_tokenizer, multiplies_bf16
 from voxmoe.model.towers import FAMILIES, entry_of, part
-from voxmoe.model.weights import digest, require_hub
+from voxmoe.model.weights import digest, find_beside, require_hub
 from voxmoe.settings import Settings
 
 Channels = tuple[float, float, float]
@@ -126,6 +126,13 @@ def _pictured(name: str) -> Mapping[str, Any]:
     return told
 
 
+def _processor_template(name: str) -> str | None:
+    """The chat template of models that keep it beside their tokenizer's files, for their processor alone."""
+    file = find_beside(name, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE)
+    template: str | None = None if file is None else json.loads(file.read_text()).get("chat_template")
+    return template
+
+
 def _print(model: Any) -> str:
     """A fingerprint of tower, projector and language model."""
     kind, family = entry_of(model, FAMILIES)
@@ -151,6 +158,7 @@ def _pretrained(settings: PretrainedBase) -> Base:
         dtype = torch.bfloat16 if settings.dtype == "bf16" else "auto" if keeps else torch.float32
         model, told = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer.chat_template = tokenizer.chat_template or _processor_template(name)
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{name}: cannot be loaded as an image-text-to-text model: {error}") from error
     if lacks := sorted([*told["missing_keys"], *told["unexpected_keys"], *map(str, told["mismatched_keys"])]):

@@ -1,5 +1,6 @@
 """Volumes and texts -> the tensors that a volume reader takes."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from voxmoe.errors import QuestionError
 from voxmoe.imaging.windows import Drawable, PictureSettings, to_pictures
 from voxmoe.model.padding import padded
 from voxmoe.model.reader import ReaderConfig, VolumeReader
+from voxmoe.model.towers import FAMILIES, PictureWords, entry_of
+
+_log = logging.getLogger(__name__)
 
 MAX_PROMPT_TOKENS = 512
 _QUESTION = "QUESTION"
@@ -39,10 +43,8 @@ class ReaderProcessor(ProcessorMixin):
     @classmethod
     def of(cls, reader: VolumeReader) -> "ReaderProcessor":
         """As the reader's 2D model puts pictures and questions."""
-        image = getattr(reader.model.config, "image_token_id", None) or getattr(
-            reader.model.config, "image_token_index", None
-        )
-        form = chat_form(reader.tokenizer, image)
+        family = entry_of(reader.model, FAMILIES)[1]
+        form = chat_form(reader.tokenizer, family.words)
         return cls(reader.tokenizer, reader.settings.pictures.model_dump(mode="json"), *form)
 
     def __call__(
@@ -105,15 +107,17 @@ class ReaderProcessor(ProcessorMixin):
         return [text.strip() for text in texts]
 
 
-def chat_form(tokenizer: Any, image_token: int | None) -> tuple[str, str, str]:
-    """What a model's chat template puts before a picture, between picture and question, and after the question.
+def chat_form(tokenizer: Any, words: PictureWords) -> tuple[str, str, str]:
+    """What a family's prompt has before a picture's tokens, between them and the question, and after the question, by
+    the model's chat template and with what the family puts around a picture; BOS first where the tokenizer begins so.
 
-    Where the tokenizer has no template for pictures: BOS, nothing, EOS, as mpLLM's own sequence.
+    Without a template for pictures it is the family's plain form.
     """
-    plain = (tokenizer.bos_token or "", "", tokenizer.eos_token)
-    if not tokenizer.chat_template or image_token is None:
+    bos = tokenizer.bos_token or ""
+    before, between, after = (part.format(bos=bos, eos=tokenizer.eos_token) for part in words.plain)
+    plain = (before, between, after)
+    if not tokenizer.chat_template:
         return plain
-    marker = tokenizer.convert_ids_to_tokens(image_token)
     content = [{"type": "image"}, {"type": "text", "text": _QUESTION}]
     try:
         said = tokenizer.apply_chat_template(
@@ -121,9 +125,17 @@ def chat_form(tokenizer: Any, image_token: int | None) -> tuple[str, str, str]:
         )
     except (TypeError, ValueError):  # a template for texts alone cannot join a list
         return plain
-    before, found, rest = said.partition(marker)
+    before, found, rest = said.partition(words.marker)
     between, asked, after = rest.partition(_QUESTION)
-    return (before, between, after) if found and asked else plain
+    if not (found and asked):
+        _log.warning(
+            "the chat template writes no %s for a picture, as this family's do; asked without the template",
+            words.marker,
+        )
+        return plain
+    if bos and not before.startswith(bos) and tokenizer(_QUESTION)["input_ids"][0] == tokenizer.bos_token_id:
+        before = bos + before
+    return before + words.opened, words.closed + between, after
 
 
 AutoProcessor.register(ReaderConfig, ReaderProcessor)

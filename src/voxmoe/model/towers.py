@@ -75,6 +75,18 @@ def _projected(model: Any, projector: Any, tokens: Float[Tensor, "S N K"]) -> Fl
 
 
 @dataclass(frozen=True)
+class PictureWords:
+    """How a family's prompts hold a picture: what its chat template writes for one, and what its processor puts around
+    the picture's tokens in place of that."""
+
+    marker: str = "<image>"
+    opened: str = ""
+    closed: str = ""
+    plain: tuple[str, str, str] = ("{bos}", "", "{eos}")
+    """Before the picture, between picture and question, and after that, where there is no chat template."""
+
+
+@dataclass(frozen=True)
 class Family:
     """Paths from the inner model (without the head over the vocabulary) to its tower, projector and decoder; what the
     tower makes of slices, as the projector takes it but for any spatial merge; and the merge with the projector.
@@ -87,6 +99,7 @@ class Family:
     project: Callable[[Any, Any, Float[Tensor, "S N K"]], Float[Tensor, "S T O"]] = _projected
     layers_read: Callable[[Any, int], int] = _all_layers
     """By the model's configuration, how many of so many layers have a part in what is read of the tower."""
+    words: PictureWords = PictureWords()
 
 
 def _chosen_layers(config: Any) -> list[int]:
@@ -161,22 +174,29 @@ def _qwen_projects(model: Any, projector: Any, tokens: Float[Tensor, "S N K"]) -
     return merged.reshape(len(tokens), -1, merged.shape[-1])
 
 
+_FAKE = "<fake_token_around_image>"
+_IDEFICS = PictureWords("<image>", f"{_FAKE}<global-img>", _FAKE)
+"""Of a picture that is not split into tiles."""
+_GEMMA = PictureWords("<start_of_image>", "\n\n<start_of_image>", "<end_of_image>\n\n")
 FAMILIES = MappingProxyType(
     {
-        "gemma3": Family("vision_tower", "multi_modal_projector"),
+        "gemma3": Family("vision_tower", "multi_modal_projector", words=_GEMMA),
         # Their own `get_image_features` takes an image of zeros for padding and leaves it out; a slice may be all zero.
-        "idefics3": Family("vision_model", "connector", "text_model"),
-        "smolvlm": Family("vision_model", "connector", "text_model"),
+        "idefics3": Family("vision_model", "connector", "text_model", words=_IDEFICS),
+        "smolvlm": Family("vision_model", "connector", "text_model", words=_IDEFICS),
         "internvl": Family(
             "vision_tower",
             "multi_modal_projector",
             see=_internvl_sees,
             project=_internvl_projects,
             layers_read=_up_to_chosen,
+            words=PictureWords("<IMG_CONTEXT>", "<img>", "</img>"),
         ),
         "llava": Family("vision_tower", "multi_modal_projector", see=_llava_sees, layers_read=_up_to_chosen),
-        "paligemma": Family("vision_tower", "multi_modal_projector"),
-        "qwen2_5_vl": Family("visual", "visual.merger", see=_qwen_sees, project=_qwen_projects),
+        "paligemma": Family("vision_tower", "multi_modal_projector", words=PictureWords(plain=("", "{bos}", "\n"))),
+        "qwen2_5_vl": Family(
+            "visual", "visual.merger", see=_qwen_sees, project=_qwen_projects, words=PictureWords("<|image_pad|>")
+        ),
     }
 )
 
