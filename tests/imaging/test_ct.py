@@ -85,6 +85,18 @@ def test_other_arrays_are_refused(array: np.ndarray, says: str, tmp_path: Path) 
         read_array(tmp_path / "scan.npy")
 
 
+def test_a_tilted_gantry_is_said(tmp_path: Path) -> None:
+    affine = np.diag([0.75, 1.5, 2.5, 1])
+    for degrees, refused in ((0.5, False), (12, True)):
+        affine[1, 2] = 2.5 * np.tan(np.radians(degrees))
+        nib.save(nib.Nifti1Image(torso().astype(np.float32), affine), tmp_path / "ct.nii.gz")
+        if refused:
+            with pytest.raises(ImageError, match=r"ct.nii.gz: its axes stand 78 degrees to one another.*DICOM series"):
+                read_ct(tmp_path / "ct.nii.gz")
+        else:
+            np.testing.assert_array_equal(read_ct(tmp_path / "ct.nii.gz").data, EXPECTED)
+
+
 def test_broken_and_missing_files_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "cut.npy", np.random.default_rng(0).random((1, 3, 8, 8)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:300])

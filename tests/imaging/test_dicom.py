@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLosslessSV1
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
 from scanner import SECRET, torso, write_slice, write_stack
 
 from voxmoe.errors import ImageError, MissingPackageError
@@ -107,6 +107,7 @@ def cut(paths: list[Path]) -> None:
         (change(4, ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), "its orientation is"),
         (change(4, Modality="MR"), "its modality is MR; CT is needed"),
         (change(4, SamplesPerPixel=3), "a colour image"),
+        (change(4, PhotometricInterpretation="PALETTE COLOR"), "a colour image"),
         (change(4, NumberOfFrames=4), "holds 4 frames"),
         (change(4, ImagePositionPatient=None), "does not say its pixel spacing, orientation or position"),
         (change(4, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "orientation or pixel spacing is impossible"),
@@ -158,6 +159,19 @@ def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(MissingPackageError, match=r"voxmoe\[dicom\]"):
         read_series(tmp_path / "ct")
+
+
+def test_jpeg_2000_is_the_series_that_was_compressed(tmp_path: Path) -> None:
+    slices = torso().repeat(4, axis=0).repeat(4, axis=1)  # the codec halves them five times
+    plain = read_series(write_stack(tmp_path / "plain", slices)[0].parent)
+    for path in write_stack(tmp_path / "packed", slices):
+        slice_ = dcmread(path)
+        slice_.compress(JPEG2000Lossless)
+        slice_.save_as(path)
+        assert dcmread(path).file_meta.TransferSyntaxUID == JPEG2000Lossless
+    packed = read_series(tmp_path / "packed")
+    np.testing.assert_array_equal(packed.data, plain.data)
+    assert packed.same_grid(plain)
 
 
 @pytest.mark.real

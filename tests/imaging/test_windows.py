@@ -93,3 +93,11 @@ def test_grey_values_take_no_window_and_hu_need_one() -> None:
 def test_windows_that_are_not_there_are_named(windows: tuple[str, ...], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         PictureSettings(windows=windows)
+
+
+@pytest.mark.parametrize(
+    ("centre", "width"), [(40, 0), (40, -80), (40, float("nan")), (40, float("inf")), (float("nan"), 80)]
+)
+def test_a_window_has_a_finite_centre_and_some_width(centre: float, width: float) -> None:
+    with pytest.raises(ValidationError, match=r"finite number|greater than 0"):
+        Window(centre=centre, width=width)

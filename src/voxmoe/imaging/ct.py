@@ -65,4 +65,24 @@ def read_ct(path: Path | str, rescale: Rescale | None = None) -> Volume:
         raise ImageError(f"{path}: {brings}; leave out the {rescale} that were given")
     if path.suffix == ".npy":
         return read_array(path)
-    return read_series(path) if is_dicom(path) else to_hounsfield(read_image(path), rescale)
+    if is_dicom(path):
+        return read_series(path)
+    volume = read_image(path)
+    _check_upright(volume)
+    return to_hounsfield(volume, rescale)
+
+
+_UPRIGHT = 0.02
+"""How far from 0 the cosine between two axes may be: 1 degree."""
+
+
+def _check_upright(volume: Volume) -> None:
+    """Raise `ImageError` for slices that drift sideways, as those of a tilted gantry do: they are to be drawn, and
+    measured, above one another."""
+    axes = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if cosine > _UPRIGHT:
+        raise ImageError(
+            f"{volume.source}: its axes stand {np.degrees(np.arccos(cosine)):.0f} degrees to one another, as those "
+            "of a tilted gantry; 90 are needed: give the DICOM series, which is straightened, or straighten the file"
+        )

@@ -45,6 +45,8 @@ _TAGS = [
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
 ]
+_GREY = ("MONOCHROME1", "MONOCHROME2", "")
+"""How grey pixels are shown, which HU do not depend on; in a palette, pixels are numbers of colours."""
 _UPRIGHT_PIXELS = 0.25
 """Slices that drift sideways by no more than this over the whole stack lie above one another."""
 _UNEVEN = 0.1
@@ -63,6 +65,7 @@ class Image:
     """Rows and columns."""
     frames: int
     samples: int
+    photometric: str
     spacing: tuple[float, ...]
     """Between rows and between columns; empty if it is not said, as the next two."""
     orientation: tuple[float, ...]
@@ -126,6 +129,7 @@ def _image(path: Path) -> Image | None:
             size=(float(found.Rows), float(found.Columns)),
             frames=int(found.get("NumberOfFrames") or 1),
             samples=int(found.get("SamplesPerPixel") or 1),
+            photometric=str(found.get("PhotometricInterpretation") or ""),
             spacing=numbers("PixelSpacing"),
             orientation=numbers("ImageOrientationPatient"),
             position=numbers("ImagePositionPatient"),
@@ -191,7 +195,7 @@ def _check_images(images: Sequence[Image]) -> None:
     for image in images:
         if image.modality != "CT":
             raise ImageError(f"{image.path}: its modality is {image.modality or 'not said'}; CT is needed here")
-        if image.samples != 1:
+        if image.samples != 1 or image.photometric not in _GREY:
             raise ImageError(f"{image.path}: a colour image; CT slices in HU, grey, are needed")
         if image.frames != 1:
             raise ImageError(f"{image.path}: holds {image.frames} frames; convert multi-frame CT to NIfTI (dcm2niix)")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
-from pydantic import AfterValidator, BeforeValidator, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, PositiveInt
 
 from voxmoe.errors import ImageError
 from voxmoe.imaging.ct import GreyVolume
@@ -24,8 +24,8 @@ Drawable = Volume
 class Window(Settings):
     """The HU that are told apart: from `centre` - `width` / 2, black, to `centre` + `width` / 2, white."""
 
-    centre: float
-    width: PositiveFloat
+    centre: FiniteFloat
+    width: Annotated[FiniteFloat, Field(gt=0)]
 
     def __call__(self, hu: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
         """0 to 1."""
