@@ -179,6 +179,17 @@ def test_shared_weights_in_bf16_learn_as_one_process_does(tiny_recipe: Path, tmp
         assert torch.isfinite(others[name]).all(), name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["shared", "together"])
+def test_two_processes_teach_a_reader_by_the_fsdp_config(stage: str, reader_recipe: Path, tmp_path: Path) -> None:
+    changes = [f"stage={stage}", *(["model.experts=null"] if stage == "shared" else [])]
+    recipe, _ = load_any(reader_recipe, [*changes, f"out={tmp_path / 'alone'}"])
+    assert isinstance(recipe, ReaderRecipe)
+    train_reader(recipe)
+    launch(FSDP, reader_recipe, changes, tmp_path / "out")
+    close(recipe.out, tmp_path / "out")
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configs_are_accelerates(path: Path) -> None:
     config = load_config_from_file(str(path))
