@@ -1,5 +1,6 @@
 """Tables of what was said: every figure once, none invented, the same on a page."""
 
+import math
 from typing import Any
 
 import pytest
@@ -61,6 +62,26 @@ def test_differences_name_both_methods(record: dict[str, Any]) -> None:
     table = next(table for table in details(record) if table.title.startswith("closed questions: by how much"))
     assert [one[0] for one in table.rows] == ["ours than random", "ours than majority class"]
     assert row(table, "ours than random")["accuracy"].startswith("16.7 ±")
+
+
+def test_what_experts_did_is_told_layer_by_layer(record: dict[str, Any]) -> None:
+    told = {
+        "task_router": {"accuracy": 75.0},
+        "layers": [4, 5],
+        "shares": [[[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]], [[0.25, 0.75]] * 3],
+        "entropy": [[math.log(2), 0.0, 0.0], [0.5623] * 3],
+    }
+    table = summary({**record, "experts": told})[-1]
+    assert "the right group in 75.0 %" in table.title
+    assert table.columns == ["expert 1", "expert 2", "in effect"]
+    assert [one[1:] for one in table.rows[:4]] == [
+        ["50.0", "50.0", "2.0"],
+        ["100.0", "0.0", "1.0"],
+        ["0.0", "0.0", "-"],
+        ["25.0", "75.0", "1.8"],
+    ]
+    assert [one[0] for one in table.rows] == [f"layer {layer}, {task}" for layer in (4, 5) for task in CTTask]
+    assert len(summary({**record, "experts": None})) == len(summary(record))
 
 
 def test_every_row_is_as_long_as_its_header(record: dict[str, Any]) -> None:

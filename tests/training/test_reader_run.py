@@ -109,7 +109,12 @@ def test_every_stage_changes_what_it_names(
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     manifest = json.loads((recipes["experts"].out / "manifest.json").read_text())
     assert manifest["steps"] == 4
-    assert manifest["trained_parameters"] > 0
+    added = manifest["experts_add"]["parameters"]
+    learnt = [tensor for name, tensor in trained["experts"].items() if name in new and ".standardise." not in name]
+    assert added == sum(tensor.numel() for tensor in learnt)
+    assert manifest["experts_add"]["flops"] > 0
+    assert manifest["trained_parameters"] >= added
+    assert json.loads((recipes["shared"].out / "manifest.json").read_text())["experts_add"] is None
 
 
 def test_a_trained_reader_answers(trained: dict[str, Any], recipes: dict[str, ReaderRecipe], world: Path) -> None:

@@ -497,6 +497,9 @@ def evaluate(
     cross: Annotated[
         bool, typer.Option("--cross", help="Allow a dataset about other labels than the model's.")
     ] = False,
+    bertscore: Annotated[
+        bool, typer.Option("--bertscore", help="Also compare texts about CTs by BERTScore (pip install bert-score).")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the results here (JSON).")] = None,
     predictions: Annotated[
@@ -520,9 +523,19 @@ def evaluate(
                     "--cross and --predictions"
                 )
             found = evaluate_reader(
-                model_at(model), dataset, text_only=text_only, split=split, seed=seed, report=progress.report
+                model_at(model),
+                dataset,
+                text_only=text_only,
+                split=split,
+                seed=seed,
+                bertscore=bertscore,
+                report=progress.report,
             )
         else:
+            if bertscore:
+                raise DatasetError(
+                    f"{dataset}: is about MRI, whose texts are read for their answers; leave out --bertscore"
+                )
             from voxmoe.evaluation.evaluate import evaluate as run_evaluation
 
             found = run_evaluation(

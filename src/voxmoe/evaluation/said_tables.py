@@ -1,6 +1,7 @@
 """A record of what was said about CTs (`voxmoe.evaluation.said`) as tables, for a terminal or a page."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import exp
 from typing import Any
 
 from voxmoe.evaluation.tables import Table, number, sure, sure_interval
@@ -79,8 +80,21 @@ def _worded(task: CTTask, found: Mapping[str, Record]) -> Table:
 
 
 def summary(record: Record) -> list[Table]:
-    """One table for each task that is asked."""
-    return [_closed(found) if task is CTTask.CLOSED else _worded(task, found) for task, found in _asked(record)]
+    """One table for each task that is asked, and one of what a reader's experts did."""
+    found = [_closed(found) if task is CTTask.CLOSED else _worded(task, found) for task, found in _asked(record)]
+    return [*found, _experts(record["experts"])] if record.get("experts") else found
+
+
+def _experts(told: Record) -> Table:
+    rows = []
+    for layer, shares, entropies in zip(told["layers"], told["shares"], told["entropy"], strict=True):
+        for task, own, entropy in zip(CTTask, shares, entropies, strict=True):
+            in_effect = exp(entropy) if sum(own) else None  # a group that no prompt went to
+            rows.append([f"layer {layer}, {task}", *(number(100 * share) for share in own), number(in_effect)])
+    columns = [*(f"expert {place + 1}" for place in range(len(told["shares"][0][0]))), "in effect"]
+    router = number(told["task_router"]["accuracy"])
+    title = f"task experts: share of their group's tokens in % (the task router chose the right group in {router} %)"
+    return Table(title, columns, rows)
 
 
 def details(record: Record) -> list[Table]:

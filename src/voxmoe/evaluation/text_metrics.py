@@ -210,13 +210,18 @@ def meteor_greedy(said: str, reference: str) -> float:
     return _score(found, _greedy_chunks(found)) if found.matches else 0.0
 
 
+def require_bert_score() -> None:
+    """Raise `MissingPackageError` without the package that computes BERTScore."""
+    if find_spec("bert_score") is None:
+        raise MissingPackageError("BERTScore needs the package bert_score: pip install bert-score")
+
+
 def bert_scores(said: Sequence[str], references: Sequence[str]) -> list[float]:
     """F1 of BERTScore of each pair, by the package `bert_score` with its model for English, as M3D takes it.
 
     Raises `MissingPackageError` without the package.
     """
-    if find_spec("bert_score") is None:
-        raise MissingPackageError("BERTScore needs the package bert_score: pip install bert-score")
+    require_bert_score()
     bert_score: Any = import_module("bert_score")
     _, _, f1 = bert_score.score(list(said), list(references), lang="en")
     return [float(one) for one in f1]

@@ -33,7 +33,7 @@ from voxmoe.model.image_text import BaseSettings, load_base
 from voxmoe.model.language import LoraSettings, add_lora
 from voxmoe.model.own_weights import OwnWeights
 from voxmoe.model.routing import Routing, mean_embedding
-from voxmoe.model.task_experts import TaskExpertSettings
+from voxmoe.model.task_experts import ExpertCost, TaskExpertSettings
 from voxmoe.model.towers import part
 from voxmoe.settings import Settings, problems
 from voxmoe.vocabulary import TGH_MOE
@@ -259,6 +259,13 @@ class VolumeReader(OwnWeights):
     def _logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         return logits.float()
+
+    def expert_cost(self, slices: int) -> ExpertCost | None:
+        """What the task experts add, with one volume of so many slices; None without them."""
+        if self.settings.experts is None:
+            return None
+        places = self.settings.pictures.size // self.adaptation.tower.config.patch_size
+        return self.adaptation.expert_cost(slices * places**2)
 
     def forward(
         self,

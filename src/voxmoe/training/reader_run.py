@@ -8,6 +8,7 @@ OUT/recipe.yaml, manifest.json, checkpoints/          as `voxmoe.training.record
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 from accelerate.utils import send_to_device
 from transformers import set_seed
@@ -113,7 +114,10 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
         reader.save_pretrained(recipe.out, state_dict=state)
         processor.save_pretrained(recipe.out)
         base = reader.settings.base.model_dump(mode="json")
-        finish(recipe, processes, reader, trainer.state.global_step, time.monotonic() - started, base=base)
+        slices = reader.settings.pictures.depth or 1
+        cost = reader.expert_cost(slices)
+        more = {"base": base, "experts_add": None if cost is None else {"slices": slices, **asdict(cost)}}
+        finish(recipe, processes, reader, trainer.state.global_step, time.monotonic() - started, **more)
     processes.wait()
     processes.end()
 
