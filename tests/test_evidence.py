@@ -1,6 +1,7 @@
 """Evidence: exact with the true mask, said where an answer disagrees, drawn where the lesion is."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -202,7 +203,8 @@ def test_ask_measures_and_draws(
     code, out, _ = voxmoe(*asked, "--mask", mask, "--picture", picture)
     assert code == 0
     assert "measured in the given mask" in out
-    assert "SNFH: " in out
+    assert re.search(r"SNFH: \d+\.\d mL \(\d+\.\d\d % of the brain: .*\(sphericity 0\.\d\d, elongation", out)
+    assert re.search(r"\(\d+ components?, the largest \d+%\)", out)
     assert picture.is_file()
     assert f"picture: {picture}" in out
     code, out, _ = voxmoe(*asked, "Where is it?", "--evidence", "--without", "T2", "--json")

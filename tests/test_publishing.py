@@ -103,6 +103,16 @@ def test_what_cannot_be_published_is_refused(tiny_model: Path, dataset: Path, tm
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_said_about_data_and_limits_stands_in_the_card(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "about.md").write_text("## Data and limits\n\nIt learnt from phantoms alone.\n")
+    publish(tiny_model, tmp_path / "out", about=tmp_path / "about.md")
+    assert "```\n\n## Data and limits\n\nIt learnt from phantoms alone." in (tmp_path / "out/README.md").read_text()
+    (tmp_path / "about.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(ResultsError, match=r"about\.md: no text to put into the card"):
+        publish(tiny_model, tmp_path / "other", about=tmp_path / "about.md")
+    assert not (tmp_path / "other").exists()
+
+
 def test_publish_lists_what_it_wrote(voxmoe: Run, tiny_model: Path, tmp_path: Path) -> None:
     code, out, _ = voxmoe("publish", tiny_model, tmp_path / "out")
     assert code == 0

@@ -21,7 +21,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save
 
-from voxmoe.errors import WeightsError
+from voxmoe.errors import ResultsError, WeightsError
 from voxmoe.evaluation import results, tables
 from voxmoe.files import write_bytes, write_json
 from voxmoe.imaging.layouts import profile_named
@@ -49,14 +49,17 @@ def _without_places(record: Any) -> Any:
     return Path(record).name if isinstance(record, str) and Path(record).is_absolute() else record
 
 
-def publish(model: Path, out: Path, evaluations: Sequence[Path] = ()) -> dict[str, Any]:
-    """Write the folder `out` of a finished model; returns its files and their bytes.
+def publish(model: Path, out: Path, evaluations: Sequence[Path] = (), about: Path | None = None) -> dict[str, Any]:
+    """Write the folder `out` of a finished model; returns its files and their bytes. The text of `about`, of its data
+    and limits, goes into the card.
 
-    Raises `WeightsError` if `model` is no finished model and `ResultsError` for evaluations that are none.
+    Raises `WeightsError` if `model` is no finished model, `ResultsError` for evaluations that are none, and
+    `ResultsError` for an `about` that is no text.
     """
     if not (model / "manifest.json").is_file() or not (model / _WEIGHTS).is_file():
         raise WeightsError(f"{model}: no finished model here; train one with voxmoe train RECIPE")
     found = [results.load(path) for path in evaluations]
+    said = "" if about is None else _text(about)
     manifest = _without_places(json.loads((model / "manifest.json").read_text()))
     trained_by = yaml.safe_load((model / "recipe.yaml").read_text())
     recipe = _without_places(trained_by)
@@ -77,7 +80,7 @@ def publish(model: Path, out: Path, evaluations: Sequence[Path] = ()) -> dict[st
     write_bytes(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
     for number, evaluation in enumerate(found, 1):
         write_json(out / f"results-{number}.json", _without_places(evaluation))
-    write_bytes(out / "README.md", model_card(recipe["name"], manifest, config["settings"], found).encode())
+    write_bytes(out / "README.md", model_card(recipe["name"], manifest, config["settings"], found, said).encode())
     write_bytes(out / _WEIGHTS, save(state, {"format": "pt"}))
     return {
         "out": str(out),
@@ -149,8 +152,22 @@ def _weighing(manifest: dict[str, Any]) -> list[str]:
     ]
 
 
-def model_card(name: str, manifest: dict[str, Any], settings: dict[str, Any], evaluations: Sequence[Any] = ()) -> str:
-    """The README.md of a model: what it reads, from what it learnt, how it does where it was evaluated, its limits."""
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: no text to put into the card ({error})") from None
+
+
+def model_card(
+    name: str,
+    manifest: dict[str, Any],
+    settings: dict[str, Any],
+    evaluations: Sequence[Any] = (),
+    about: str = "",
+) -> str:
+    """The README.md of a model: what it reads, how it learnt, what is said `about` its data and limits, and how it does
+    where it was evaluated."""
     language, vision = settings["language"], settings["vision"]
     profiles = [profile_named(name) for name in settings.get("profiles", ())]
     known = dict.fromkeys(f"{label.name} ({label.key})" for profile in profiles for label in profile.labels)
@@ -181,6 +198,7 @@ def model_card(name: str, manifest: dict[str, Any], settings: dict[str, Any], ev
         'answerer = Answerer.from_pretrained("PLACE")  # the folder of this card, or its name on the hub',
         "```",
         "",
+        *((about, "") if about else ()),
     ]
     for evaluation in evaluations:
         lines += ["## Evaluation", "", *(f"{line}  " for line in tables.headline(_without_places(evaluation))), ""]

@@ -435,13 +435,14 @@ def publish(
     results: Annotated[
         list[Path] | None, typer.Option("--results", help="Results that `evaluate --out` wrote, for the card.")
     ] = None,
+    about: Annotated[Path | None, typer.Option(help="A text about its data and limits, for the card.")] = None,
     json: Json = False,
 ) -> None:
     """Make a trained model ready to be shared: half the bytes, its record, a model card, no place of this machine."""
     from voxmoe.cli import show
     from voxmoe.publishing import publish as run_publishing
 
-    show.result(run_publishing(model, out, results or []), show.published, json)
+    show.result(run_publishing(model, out, results or [], about), show.published, json)
 
 
 @app.command()

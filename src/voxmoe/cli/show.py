@@ -437,6 +437,11 @@ def scan_report(found: dict[str, Any]) -> None:
     out.print(f"LIMITS     {found['limits']}")
 
 
+def _shape(shape: dict[str, Any]) -> str:
+    numbers = ", ".join(f"{name} {shape[name]:.2f}" for name in ("sphericity", "elongation") if shape[name] is not None)
+    return f"{shape['category']} ({numbers})" if numbers else str(shape["category"])
+
+
 def _evidence(evidence: dict[str, Any]) -> None:
     out.print(f"   measured in the {evidence['source']}, protocol {evidence['protocol']}:")
     for key, label in evidence["labels"].items():
@@ -444,10 +449,20 @@ def _evidence(evidence: dict[str, Any]) -> None:
             out.print(f"     {key}: none")
             continue
         regions = _regions(label)
-        numbers = f"{label['volume_mm3'] / 1000:.1f} mL ({label['volume']['category'] or 'of an unknown brain'})"
-        count = label["spread"]["components"]
-        spread = f"{label['spread']['category']} ({count} component{'s' * (count != 1)})"
-        out.print(f"     {key}: {numbers}; {regions}; {label['shape']['category']}; {spread}")
+        volume, shape, spread = (label[task] for task in ("volume", "shape", "spread"))
+        share = (
+            f"{100 * volume['fraction']:.2f} % of the brain: {volume['category']}"
+            if volume["category"]
+            else ("of an unknown brain")
+        )
+        count = spread["components"]
+        parts = f"{count} component{'s' * (count != 1)}, the largest {spread['core_fraction']:.0%}"
+        out.print(
+            f"     {key}: {label['volume_mm3'] / 1000:.1f} mL ({share}); {regions}; {_shape(shape)}; "
+            f"{spread['category']} ({parts})"
+        )
+    if not evidence["agreement"]:
+        out.print("   the heads are not held against it: that is done where a question names one label, and not here")
     for key, tasks in evidence["agreement"].items():
         against = [task for task, agrees in tasks.items() if not agrees]
         said = f"disagree with it on {', '.join(against)}" if against else "agree with it"
