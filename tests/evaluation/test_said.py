@@ -14,6 +14,7 @@ from voxmoe.errors import DatasetError, MissingPackageError, ResultsError
 from voxmoe.evaluation.guesses import MajorityClass, typical
 from voxmoe.evaluation.results import load, load_any, save
 from voxmoe.evaluation.said import evaluate_said
+from voxmoe.evaluation.text_metrics import OptionalMetric
 from voxmoe.vocabulary import CTTask
 from voxmoe.vqa.ct.exchange import Exchange
 
@@ -204,9 +205,10 @@ def test_bad_input_is_refused() -> None:
 def test_bertscore_joins_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voxmoe.evaluation.text_metrics.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError):
-        evaluate_said(ASKED, {"system": SYSTEM}, LEARNT, bertscore=True)
-    monkeypatch.setattr("voxmoe.evaluation.said.bert_scores", lambda texts, answers: [0.25] * len(texts))
-    found = evaluate_said(ASKED, {"system": SYSTEM}, LEARNT, bertscore=True)
+        evaluate_said(ASKED, {"system": SYSTEM}, LEARNT, also=["bertscore"])
+    metric = OptionalMetric(lambda texts, answers: [0.25] * len(texts), lambda: None)
+    monkeypatch.setattr("voxmoe.evaluation.said.OPTIONAL", {"bertscore": metric})
+    found = evaluate_said(ASKED, {"system": SYSTEM}, LEARNT, also=["bertscore"])
     assert value(found, "system", "report", "bertscore") == 25
 
 

@@ -14,7 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-from voxmoe.errors import MissingPackageError
+from voxmoe.errors import MissingPackageError, ResultsError
 from voxmoe.evaluation.text_metrics import (
     _Alignments,
     _chunks,
@@ -22,8 +22,10 @@ from voxmoe.evaluation.text_metrics import (
     bleu_1,
     meteor,
     meteor_greedy,
+    require_metrics,
     rouge_1,
     tokens_13a,
+    wordnet_meteor,
 )
 
 WORDS = st.sampled_from(["nodule", "nodules", "the", "The", "lung", "lungs", "left", "of", "5.5", "mm", ",", ".", "no"])
@@ -117,6 +119,48 @@ def test_meteor_matches_as_many_as_nltk_in_no_more_runs(said: str, reference: st
     matched, _, _ = align_words(ours, theirs, PORTER, NoSynonyms())  # type: ignore[arg-type]
     assert _Alignments(ours, theirs).matches == len(matched)
     assert meteor(said, reference, beam=4096) >= by_nltk(ours, theirs) - 1e-12
+
+
+MEANINGS = {
+    "lesion": ["nodul", "lesion"],
+    "nodul": ["lesion"],
+    "left": ["left_side", "sinistral"],
+    "mm": ["cm", "mm"],
+}
+
+
+class FewSynonyms:
+    """A WordNet of one synset a word, as NLTK asks for it."""
+
+    def synsets(self, word: str) -> list[Any]:
+        lemmas = [SimpleNamespace(name=lambda name=name: name) for name in MEANINGS.get(word, [])]
+        return [SimpleNamespace(lemmas=lambda: lemmas)] if lemmas else []
+
+    def ensure_loaded(self) -> None:
+        """It is there."""
+
+
+SPOKEN = st.lists(st.sampled_from([*MEANINGS, "cm", "sinistral", "nodules", "the", "in"]), max_size=9).map(" ".join)
+
+
+@given(SPOKEN, SPOKEN)
+def test_meteor_with_synonyms_is_that_of_nltk(said: str, reference: str) -> None:
+    wordnet: Any = FewSynonyms()
+    theirs = single_meteor_score(tokens_13a(reference), tokens_13a(said), stemmer=PORTER, wordnet=wordnet)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("voxmoe.evaluation.text_metrics._wordnet", FewSynonyms)
+        assert wordnet_meteor([said], [reference]) == [pytest.approx(theirs)]
+
+
+def test_wordnet_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nltk.data.path", [])
+    with pytest.raises(MissingPackageError, match=r"python -m nltk\.downloader wordnet"):
+        require_metrics(["meteor_wordnet"])
+    monkeypatch.setattr("voxmoe.evaluation.text_metrics.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match="pip install nltk"):
+        require_metrics(["meteor_wordnet"])
+    with pytest.raises(ResultsError, match=r"no metric is called 'cider' .*; there are bertscore, meteor_wordnet"):
+        require_metrics(["cider"])
 
 
 @given(TEXTS | ANY_TEXT, TEXTS)

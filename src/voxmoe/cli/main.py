@@ -498,9 +498,9 @@ def evaluate(
     cross: Annotated[
         bool, typer.Option("--cross", help="Allow a dataset about other labels than the model's.")
     ] = False,
-    bertscore: Annotated[
-        bool, typer.Option("--bertscore", help="Also compare texts about CTs by BERTScore (pip install bert-score).")
-    ] = False,
+    also: Annotated[
+        list[str] | None, typer.Option(help="Also compare texts about CTs by bertscore or meteor_wordnet.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the results here (JSON).")] = None,
     predictions: Annotated[
@@ -529,14 +529,12 @@ def evaluate(
                 text_only=text_only,
                 split=split,
                 seed=seed,
-                bertscore=bertscore,
+                also=also or (),
                 report=progress.report,
             )
         else:
-            if bertscore:
-                raise DatasetError(
-                    f"{dataset}: is about MRI, whose texts are read for their answers; leave out --bertscore"
-                )
+            if also:
+                raise DatasetError(f"{dataset}: is about MRI, whose texts are read as answers; leave out --also")
             from voxmoe.evaluation.evaluate import evaluate as run_evaluation
 
             found = run_evaluation(

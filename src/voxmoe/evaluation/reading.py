@@ -14,7 +14,7 @@ from voxmoe.evaluation.likelihood import weigh_choices
 from voxmoe.evaluation.methods import BY_LIKELIHOOD, TEXT_ONLY
 from voxmoe.evaluation.provenance import versions
 from voxmoe.evaluation.said import evaluate_said
-from voxmoe.evaluation.text_metrics import require_bert_score
+from voxmoe.evaluation.text_metrics import require_metrics
 from voxmoe.files import sha256
 from voxmoe.model.own_weights import weights_file
 from voxmoe.model.reader import VolumeReader
@@ -126,18 +126,17 @@ def evaluate_reader(
     text_only: Path | str | None = None,
     split: str = "test",
     seed: int = 0,
-    bertscore: bool = False,
+    also: Sequence[str] = (),
     report: Report = lambda stage, done, total: None,
 ) -> dict[str, Any]:
     """What a reader says on a split, and which choices it finds likeliest, beside the baselines, as a record of
-    `voxmoe.evaluation.said`; `text_only` is a blind reader to stand beside it; with `bertscore` texts are also compared
-    by that.
+    `voxmoe.evaluation.said`; `text_only` is a blind reader to stand beside it; `also` names metrics of
+    `voxmoe.evaluation.text_metrics.OPTIONAL` that texts are compared by, too.
 
     Raises `DatasetError` for an empty split, `WeightsError` where there is no reader or the wrong kind of one, and
-    `MissingPackageError` where BERTScore's package is not there, before anything is said.
+    `MissingPackageError` where what such a metric needs is not there, before anything is said.
     """
-    if bertscore:
-        require_bert_score()
+    require_metrics(also)
     dataset = open_ct_dataset(data)
     exchanges = dataset.exchanges(split)
     if not exchanges:
@@ -158,7 +157,7 @@ def evaluate_reader(
         if spoken.weighed:
             weighed[name + BY_LIKELIHOOD] = spoken.weighed
         experts = spoken.experts() or experts
-    record = evaluate_said(exchanges, said, learnt, weighed=weighed, seed=seed, bertscore=bertscore)
+    record = evaluate_said(exchanges, said, learnt, weighed=weighed, seed=seed, also=also)
     record["manifest"] |= {
         "versions": versions(),
         "models": models,

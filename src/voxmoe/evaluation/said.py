@@ -19,7 +19,7 @@ from voxmoe.evaluation.choices import m3d_compat, read_choice, words_of
 from voxmoe.evaluation.guesses import MajorityClass
 from voxmoe.evaluation.methods import MAJORITY, RANDOM
 from voxmoe.evaluation.results import SAID, SAID_VERSION, Record
-from voxmoe.evaluation.text_metrics import BEAM, METEOR_STAGES, bert_scores, bleu_1, meteor, meteor_greedy, rouge_1
+from voxmoe.evaluation.text_metrics import BEAM, METEOR_STAGES, OPTIONAL, bleu_1, meteor, meteor_greedy, rouge_1
 from voxmoe.vocabulary import CTTask
 from voxmoe.vqa.ct.exchange import LETTERS, Exchange
 
@@ -72,25 +72,22 @@ def _closed(exchanges: Sequence[Exchange], texts: Sequence[str]) -> dict[str, np
     return {name: np.array(values, float) for name, values in columns.items()}
 
 
-def _worded(exchanges: Sequence[Exchange], texts: Sequence[str], bertscore: bool) -> dict[str, np.ndarray]:
+def _worded(exchanges: Sequence[Exchange], texts: Sequence[str], also: Sequence[str]) -> dict[str, np.ndarray]:
     """Of open answers and reports."""
     answers = [exchange.answer for exchange in exchanges]
     pairs = list(zip(texts, answers, strict=True))
     found = {name: np.array([metric(*pair) for pair in pairs]) for name, metric in _TEXT.items()}
-    if bertscore:
-        found["bertscore"] = np.array(bert_scores(texts, answers))
+    found |= {name: np.array(OPTIONAL[name].of_pairs(texts, answers)) for name in also}
     if exchanges[0].task is CTTask.OPEN:
         found["exact_match"] = np.array([words_of(text) == words_of(answer) for text, answer in pairs], float)
     return found
 
 
-def _scores(asked: Mapping[CTTask, _Asked], texts: Mapping[str, str], bertscore: bool) -> Scores:
+def _scores(asked: Mapping[CTTask, _Asked], texts: Mapping[str, str], also: Sequence[str]) -> Scores:
     found: Scores = {}
     for task, part in asked.items():
         said = [texts[exchange.id].strip() for exchange in part.exchanges]
-        found[task] = (
-            _closed(part.exchanges, said) if task is CTTask.CLOSED else _worded(part.exchanges, said, bertscore)
-        )
+        found[task] = _closed(part.exchanges, said) if task is CTTask.CLOSED else _worded(part.exchanges, said, also)
     return found
 
 
@@ -107,7 +104,7 @@ def _random(closed: _Asked) -> dict[str, np.ndarray]:
 
 
 def _guesses(
-    asked: Mapping[CTTask, _Asked], learnt: Sequence[Exchange], seed: int, bertscore: bool
+    asked: Mapping[CTTask, _Asked], learnt: Sequence[Exchange], seed: int, also: Sequence[str]
 ) -> dict[str, Scores]:
     """The scores of the baselines; a task of which nothing was learnt is left out of the majority class."""
     found: dict[str, Scores] = {}
@@ -118,7 +115,7 @@ def _guesses(
     if known:
         majority = MajorityClass.of(learnt, seed)
         texts = {one.id: majority.says(one) for part in known.values() for one in part.exchanges}
-        found[MAJORITY] = _scores(known, texts, bertscore)
+        found[MAJORITY] = _scores(known, texts, also)
     return found
 
 
@@ -180,14 +177,14 @@ def evaluate_said(
     *,
     weighed: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     seed: int = 0,
-    bertscore: bool = False,
+    also: Sequence[str] = (),
 ) -> Record:
     """How good it is what methods said, beside guessing and majority class, as a versioned record.
 
     `said`: method -> id of an exchange -> its text. `weighed`: method -> id of a closed exchange -> the probability of
     each of its choices; such a method answers closed questions alone, by the likeliest choice. `learnt`: the training
     exchanges, from which baselines are made. `seed` is that of the bootstrap and of the sample of training reports.
-    `bertscore` needs its package.
+    `also` names metrics of `OPTIONAL`, which need more than is here.
 
     Raises `ResultsError` for a method that leaves exchanges or choices out, `DatasetError` for exchanges that share an
     id.
@@ -196,8 +193,8 @@ def evaluate_said(
     _check(exchanges, said, weighed)
     tasks = {task: [one for one in exchanges if one.task is task] for task in CTTask}
     asked = {task: _Asked(ones, seed) for task, ones in tasks.items() if ones}
-    scores = _guesses(asked, learnt, seed, bertscore)
-    scores |= {name: _scores(asked, texts, bertscore) for name, texts in said.items()}
+    scores = _guesses(asked, learnt, seed, also)
+    scores |= {name: _scores(asked, texts, also) for name, texts in said.items()}
     if closed := asked.get(CTTask.CLOSED):
         scores |= {name: {CTTask.CLOSED: _weighed(closed, told)} for name, told in weighed.items()}
     return {
@@ -206,7 +203,7 @@ def evaluate_said(
         "manifest": {
             "versions": {"voxmoe": __version__, "python": platform.python_version(), "numpy": np.__version__},
             "rules": dict(_RULES),
-            "settings": {"seed": seed, "bertscore": bertscore},
+            "settings": {"seed": seed, "also": list(also)},
             "resamples": next(iter(asked.values())).resampling.resamples,
         },
         "counts": {"asked": _counts(exchanges), "learnt": _counts(learnt)},

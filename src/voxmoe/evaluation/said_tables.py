@@ -17,6 +17,7 @@ _NAMES = {
     "meteor": "METEOR",
     "meteor_greedy": "METEOR, greedy",
     "bertscore": "BERTScore",
+    "meteor_wordnet": "METEOR, greedy, WordNet",
     "exact_match": "exact match",
 }
 _TITLES = {

@@ -1,21 +1,23 @@
 """How near a text comes to a reference text: BLEU-1, ROUGE-1 and METEOR of one pair each, from 0 to 1.
 
 As M3D's evaluation takes them: each pair by itself, one reference, the mean over pairs taken elsewhere. Nothing is
-fetched: METEOR matches equal words and equal stems, and knows no synonyms (`METEOR_STAGES`).
+fetched. METEOR matches equal words and stems (`METEOR_STAGES`), and synonyms where WordNet is there and asked for.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from math import exp
+from types import MappingProxyType
 from typing import Any
 
 import snowballstemmer
 
-from voxmoe.errors import MissingPackageError
+from voxmoe.errors import MissingPackageError, ResultsError
 
 METEOR_STAGES = "exact+stem"
 BEAM = 16
@@ -169,10 +171,10 @@ def _meteor_tokens(text: str) -> list[str]:
     return [token.lower() for token in tokens_13a(text)]
 
 
-def _score(found: _Alignments, runs: int) -> float:
-    precision, recall = found.matches / len(found.ours), found.matches / len(found.theirs)
+def _score(found: _Alignments, matches: int, runs: int) -> float:
+    precision, recall = matches / len(found.ours), matches / len(found.theirs)
     mean = precision * recall / (_ALPHA * precision + (1 - _ALPHA) * recall)
-    return mean * (1 - _GAMMA * (runs / found.matches) ** _BETA)
+    return mean * (1 - _GAMMA * (runs / matches) ** _BETA)
 
 
 def meteor(said: str, reference: str, beam: int = BEAM) -> float:
@@ -183,11 +185,16 @@ def meteor(said: str, reference: str, beam: int = BEAM) -> float:
     matches that has fewest (`beam`: how many partial alignments the search keeps). 0 without a match.
     """
     found = _Alignments(_meteor_tokens(said), _meteor_tokens(reference))
-    return _score(found, _chunks(found, beam)) if found.matches else 0.0
+    return _score(found, found.matches, _chunks(found, beam)) if found.matches else 0.0
 
 
-def _greedy_chunks(found: _Alignments) -> int:
-    """The runs where, from the last word back, each is matched with the last one that is left, equal words first."""
+Synonyms = Callable[[str], Set[str]]
+"""The words that stand for the same as a word, those of several words left out."""
+
+
+def _greedy(found: _Alignments, synonyms: Synonyms | None = None) -> tuple[int, int]:
+    """Matches and runs where, from the last word back, each is matched with the last one that is left: equal words
+    first, then equal stems, then stems of which one is a synonym of ours: NLTK, too, asks for those of stems."""
     matched: dict[int, int] = {}
     for ours, theirs in ((found.ours, found.theirs), (found.our_stems, found.their_stems)):
         taken = set(matched.values())
@@ -198,22 +205,67 @@ def _greedy_chunks(found: _Alignments) -> int:
         for number in range(len(ours) - 1, -1, -1):
             if number not in matched and left.get(ours[number]):
                 matched[number] = left[ours[number]].pop()
-    return sum(matched.get(number - 1) != place - 1 for number, place in matched.items())
+    if synonyms is not None:
+        taken = set(matched.values())
+        free = [place for place in range(len(found.theirs) - 1, -1, -1) if place not in taken]
+        for number in range(len(found.ours) - 1, -1, -1):
+            if number in matched:
+                continue
+            means = synonyms(found.our_stems[number])
+            of_one = [place for place in free if found.their_stems[place] in means]
+            if of_one:
+                matched[number] = of_one[0]
+                free.remove(of_one[0])
+    return len(matched), sum(matched.get(number - 1) != place - 1 for number, place in matched.items())
 
 
-def meteor_greedy(said: str, reference: str) -> float:
-    """`meteor` with the alignment that NLTK takes, and so M3D: from the end, without a search for fewer runs.
+def meteor_greedy(said: str, reference: str, synonyms: Synonyms | None = None) -> float:
+    """`meteor` with the alignment that NLTK takes, and so M3D: from the end, without a search for fewer runs; with
+    `synonyms` as its third stage.
 
-    Never above `meteor` where that is exact, and well below it for long texts.
+    Without them never above `meteor` where that is exact, and well below it for long texts.
     """
     found = _Alignments(_meteor_tokens(said), _meteor_tokens(reference))
-    return _score(found, _greedy_chunks(found)) if found.matches else 0.0
+    matches, runs = _greedy(found, synonyms)
+    return _score(found, matches, runs) if matches else 0.0
 
 
-def require_bert_score() -> None:
-    """Raise `MissingPackageError` without the package that computes BERTScore."""
+# ----------------------------------------------------------------------------------- metrics that need what is not here
+
+
+def _wordnet() -> Any:
+    """WordNet as NLTK reads it; raises `MissingPackageError` without the package or its data."""
+    if find_spec("nltk") is None:
+        raise MissingPackageError("WordNet's synonyms need the package nltk: pip install nltk")
+    wordnet = import_module("nltk.corpus").wordnet
+    try:
+        wordnet.ensure_loaded()
+    except LookupError:
+        raise MissingPackageError(
+            "WordNet's synonyms need its data, which nothing here fetches: python -m nltk.downloader wordnet"
+        ) from None
+    return wordnet
+
+
+def wordnet_meteor(said: Sequence[str], references: Sequence[str]) -> list[float]:
+    """METEOR of each pair as M3D has it: NLTK's alignment with all three stages, words, stems and WordNet's synonyms.
+
+    Raises `MissingPackageError` without NLTK or WordNet's data.
+    """
+    wordnet = _wordnet()
+
+    @lru_cache(_WORDS)
+    def synonyms(word: str) -> frozenset[str]:
+        lemmas = (lemma.name() for synset in wordnet.synsets(word) for lemma in synset.lemmas())
+        return frozenset({word, *(name for name in lemmas if "_" not in name)})
+
+    return [meteor_greedy(*pair, synonyms) for pair in zip(said, references, strict=True)]
+
+
+def _bert_score() -> Any:
     if find_spec("bert_score") is None:
         raise MissingPackageError("BERTScore needs the package bert_score: pip install bert-score")
+    return import_module("bert_score")
 
 
 def bert_scores(said: Sequence[str], references: Sequence[str]) -> list[float]:
@@ -221,7 +273,31 @@ def bert_scores(said: Sequence[str], references: Sequence[str]) -> list[float]:
 
     Raises `MissingPackageError` without the package.
     """
-    require_bert_score()
-    bert_score: Any = import_module("bert_score")
-    _, _, f1 = bert_score.score(list(said), list(references), lang="en")
+    _, _, f1 = _bert_score().score(list(said), list(references), lang="en")
     return [float(one) for one in f1]
+
+
+@dataclass(frozen=True)
+class OptionalMetric:
+    """A metric that is taken where it is asked for."""
+
+    of_pairs: Callable[[Sequence[str], Sequence[str]], list[float]]
+    require: Callable[[], Any]
+    """Raises `MissingPackageError` where it cannot be taken."""
+
+
+OPTIONAL: Mapping[str, OptionalMetric] = MappingProxyType(
+    {
+        "bertscore": OptionalMetric(bert_scores, _bert_score),
+        "meteor_wordnet": OptionalMetric(wordnet_meteor, _wordnet),
+    }
+)
+
+
+def require_metrics(names: Sequence[str]) -> None:
+    """Raise `ResultsError` for a name that none of `OPTIONAL` has, `MissingPackageError` for one that cannot be taken
+    here."""
+    for name in names:
+        if name not in OPTIONAL:
+            raise ResultsError(f"no metric is called {name!r} that could be asked for; there are {', '.join(OPTIONAL)}")
+        OPTIONAL[name].require()
