@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from voxmoe.errors import DatasetError
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.training.exchanges import TASKS, ReaderCollator, VolumeCourse, shown
 from voxmoe.training.pictures import KeptPictures
@@ -49,12 +50,9 @@ def epoch_of(found: VolumeCourse, epoch: int) -> list[Draw]:
 
 
 @pytest.mark.parametrize("together", [1, 2, 4, 5])
-@pytest.mark.parametrize("shares", [None, {FIRST: 1.0, SECOND: 3.0}])
-def test_an_epoch_asks_about_each_volume_as_often_as_it_has_exchanges(
-    together: int, shares: dict[CTTask, float] | None
-) -> None:
+def test_an_epoch_asks_about_each_volume_as_often_as_it_has_exchanges(together: int) -> None:
     own = Counter(map(shown, UNEVEN))
-    found = course(together=together, shares=shares)
+    found = course(together=together)
     for epoch in range(2):
         times = Counter(shown(UNEVEN[draw.row]) for draw in epoch_of(found, epoch))
         assert times == {what: -(-count // together) * together for what, count in own.items()}
@@ -86,11 +84,29 @@ def test_tasks_come_in_their_shares_whatever_their_numbers() -> None:
     assert sum(seconds) / 200 == pytest.approx(16 / 3, abs=0.12)
 
 
-def test_of_a_volume_without_the_tasks_asked_for_all_is_asked() -> None:
+@pytest.mark.parametrize("together", [1, 4])
+def test_shares_hold_over_volumes_that_have_some_of_the_tasks(together: int) -> None:
+    """Reports of ten volumes, questions about two others, both about two: as of M3D-Cap and M3D-VQA together."""
+    sizes = {f"report{n}.nii": (1,) for n in range(10)} | {"asked1.nii": (0, 6), "asked2.nii": (0, 12)}
+    exchanges = asked(sizes | {"both1.nii": (1, 3), "both2.nii": (2, 6)})
+    found = course(exchanges, together=together, shares={FIRST: 1.0, SECOND: 1.0, TASKS[2]: 5.0})
+    epochs = [epoch_of(found, epoch) for epoch in range(300)]
+    assert {len(draws) for draws in epochs} == {found.samples}
+    assert len(exchanges) <= found.samples < len(exchanges) + together
+    tasks = Counter(exchanges[draw.row].task for draws in epochs for draw in draws)
+    assert tasks[FIRST] / tasks.total() == pytest.approx(0.5, abs=0.02)
+    asked_about = Counter(exchanges[draw.row].image for draws in epochs for draw in draws)
+    assert asked_about["asked2.nii"] / asked_about["asked1.nii"] == pytest.approx(2, rel=0.1)
+    assert {draw.row for draws in epochs for draw in draws} == set(range(len(exchanges)))
+
+
+def test_volumes_with_none_of_the_tasks_asked_for_are_left_out() -> None:
     exchanges = asked({"a.nii": (4, 4), "b.nii": (4,)})
     draws = epoch_of(course(exchanges, shares={SECOND: 1.0}), 0)
-    assert {exchanges[draw.row].task for draw in draws if exchanges[draw.row].image == "a.nii"} == {SECOND}
-    assert {draw.row for draw in draws if exchanges[draw.row].image == "b.nii"} == {8, 9, 10, 11}
+    assert len(draws) == 12
+    assert {exchanges[draw.row].task for draw in draws} == {SECOND}
+    with pytest.raises(DatasetError, match=rf"no exchange is of a task .* ask for \({TASKS[2]}\)"):
+        course(exchanges, shares={TASKS[2]: 1.0, FIRST: 0.0})
 
 
 def test_without_shares_an_epoch_of_full_groups_visits_every_exchange_once() -> None:
@@ -100,7 +116,7 @@ def test_without_shares_an_epoch_of_full_groups_visits_every_exchange_once() -> 
 
 def test_all_exchanges_are_visited_over_epochs() -> None:
     found = course(shares={FIRST: 1.0, SECOND: 4.0})
-    assert {draw.row for epoch in range(25) for draw in epoch_of(found, epoch)} == set(range(len(UNEVEN)))
+    assert {draw.row for epoch in range(200) for draw in epoch_of(found, epoch)} == set(range(len(UNEVEN)))
 
 
 def test_the_order_is_decided_by_the_seed_alone_wherever_a_run_goes_on() -> None:

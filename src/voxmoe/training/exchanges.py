@@ -1,7 +1,7 @@
 """Exchanges about CTs -> batches of tensors for a volume reader, in an order that seed and recipe alone decide.
 
-Questions about one volume follow one another, so that a batch looks at it once; within each volume the tasks come in
-the shares that the recipe asks for, whatever their numbers in the data.
+Questions about one volume follow one another, so that a batch looks at it once; the tasks come in the shares
+that the recipe asks for, whatever their numbers in the data.
 
 Shapes: B prompt, V volume, D slice.
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from voxmoe.errors import DatasetError
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.training.pictures import KeptPictures
 from voxmoe.training.samples import Draw
@@ -33,7 +34,10 @@ def shown(exchange: Exchange) -> Shown:
 class VolumeCourse(TorchDataset[Draw]):
     """All samples of a run, one epoch after the other, as many as its steps take.
 
-    In an epoch each volume is asked about as often as it has exchanges, in groups of `together` that may lie far apart.
+    An epoch has about as many samples as there are exchanges, in groups of `together` about one volume that may lie far
+    apart. Without `shares` each volume is asked about as often as it has exchanges. With them, each task makes up its
+    share of the epoch, and is asked of the volumes that have it in proportion to how many exchanges they have; volumes
+    with none of the tasks asked for are left out.
     """
 
     def __init__(
@@ -45,16 +49,24 @@ class VolumeCourse(TorchDataset[Draw]):
         steps: int,
         seed: int,
     ) -> None:
-        self.shares = shares
         self.together = together
         self.step_size = step_size
         self.steps = steps
         self.seed = seed
-        self.rows_of: dict[Shown, dict[CTTask, list[int]]] = {}
+        rows_of: dict[Shown, dict[CTTask, list[int]]] = {}
         for row, exchange in enumerate(exchanges):
-            self.rows_of.setdefault(shown(exchange), {}).setdefault(exchange.task, []).append(row)
-        sizes = [sum(map(len, tasks.values())) for tasks in self.rows_of.values()]
-        self.samples = sum(-(-size // together) * together for size in sizes)
+            rows_of.setdefault(shown(exchange), {}).setdefault(exchange.task, []).append(row)
+        volumes = list(rows_of.values())
+        counts = [{task: float(len(rows)) for task, rows in tasks.items()} for tasks in volumes]
+        wanted = counts if shares is None else _shared_out(counts, shares)
+        self.volumes = [pair for pair in zip(volumes, wanted, strict=True) if pair[1]]
+        """Of each volume that is asked about, the exchanges of its tasks, and how often each is wanted an epoch."""
+        parts = np.array([sum(tasks.values()) / together for _, tasks in self.volumes])
+        # Without shares each volume has whole groups; with them, chance gives out the groups that parts make together.
+        self.ends = np.cumsum(np.ceil(parts) if shares is None else parts)
+        self.groups = int(np.ceil(self.ends[-1] - 1e-6))
+        self.ends *= self.groups / self.ends[-1]
+        self.samples = self.groups * together
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
     def __len__(self) -> int:
@@ -66,26 +78,55 @@ class VolumeCourse(TorchDataset[Draw]):
 
     def _draw_order(self, epoch: int) -> np.ndarray:
         generator = np.random.default_rng([self.seed, epoch])
-        groups = [group for tasks in self.rows_of.values() for group in self._groups(tasks, generator)]
+        # Evenly spaced pointers into the volumes' parts in a row: each gets what is whole of its part, or one more.
+        pointers = np.arange(self.groups) + generator.random()
+        given = np.bincount(np.searchsorted(self.ends[:-1], pointers, side="right"), minlength=len(self.volumes))
+        groups = [
+            group
+            for (tasks, wanted), count in zip(self.volumes, given.tolist(), strict=True)
+            if count
+            for group in self._groups(tasks, wanted, count * self.together, generator)
+        ]
         return np.concatenate([groups[index] for index in generator.permutation(len(groups))])
 
-    def _groups(self, tasks: Mapping[CTTask, list[int]], generator: np.random.Generator) -> list[np.ndarray]:
-        """The exchanges about one volume, in groups."""
-        size = sum(map(len, tasks.values()))
-        count = -(-size // self.together) * self.together
-        endless = {task: _endless(rows, generator) for task, rows in tasks.items()}
-        there = list(tasks)
-        weights = np.array([len(tasks[t]) if self.shares is None else self.shares.get(t, 0.0) for t in there], float)
-        if not weights.any():
-            weights[:] = 1  # of a volume with none of the tasks that are asked for, all that it has
-        # As many of each task as its share says, the rest by chance, in an order by chance.
+    def _groups(
+        self,
+        tasks: Mapping[CTTask, list[int]],
+        wanted: Mapping[CTTask, float],
+        count: int,
+        generator: np.random.Generator,
+    ) -> list[np.ndarray]:
+        """So many of the exchanges about one volume, in groups."""
+        weights = np.array(list(wanted.values()))
+        # As many of each task as is wanted, the rest by chance, in an order by chance.
         exact = count * weights / weights.sum()
-        numbers = np.floor(exact).astype(int)
+        numbers = np.floor(exact + 1e-9).astype(int)
         if left := count - numbers.sum():
-            rest = exact - numbers
+            rest = np.maximum(exact - numbers, 0)
             numbers += generator.multinomial(left, rest / rest.sum())
-        rows = [next(endless[task]) for task, number in zip(there, numbers, strict=True) for _ in range(number)]
+        endless = {task: _endless(tasks[task], generator) for task in wanted}
+        rows = [next(endless[task]) for task, number in zip(wanted, numbers, strict=True) for _ in range(number)]
         return np.split(generator.permutation(rows), count // self.together)
+
+
+def _shared_out(counts: Sequence[Mapping[CTTask, float]], shares: Mapping[CTTask, float]) -> list[dict[CTTask, float]]:
+    """Of volumes with so many exchanges of each task, how often each is wanted in an epoch: each task makes up its
+    share."""
+    sizes = [sum(tasks.values()) for tasks in counts]
+    held = {
+        task: sum(size for size, tasks in zip(sizes, counts, strict=True) if task in tasks)
+        for task, share in shares.items()
+        if share
+    }
+    asked = {task: shares[task] for task, size in held.items() if size}
+    if not asked:
+        raise DatasetError(
+            f"no exchange is of a task that the recipe's shares ask for ({', '.join(held)}); change them"
+        )
+    each = {task: sum(sizes) * share / sum(asked.values()) / held[task] for task, share in asked.items()}
+    return [
+        {task: size * each[task] for task in tasks if task in each} for size, tasks in zip(sizes, counts, strict=True)
+    ]
 
 
 def _endless(rows: Sequence[int], generator: np.random.Generator) -> Iterator[int]:
