@@ -55,6 +55,33 @@ def test_one_slice_is_the_image_wherever_it_lies(name: str, settings: dict[str, 
         assert found.present.all()
 
 
+EXACT = {"atol": 1e-9, "rtol": 1e-9}
+SETTINGS = [
+    {},
+    {"layers": "all"},
+    {"layers": "all", "window": 2},
+    {"layers": "all", "pool": 2},
+    {"layers": "last-third", "window": 1, "pool": 3},
+]
+
+
+@every_kind
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@torch.no_grad()
+def test_in_double_precision_one_slice_is_the_image_and_shifts_change_nothing(
+    name: str, settings: dict[str, Any]
+) -> None:
+    volumes, original = make_volumes(name, 2, 4).double(), make_model(name).double()
+    expected = KINDS[name].images(original, volumes[:, 0])[:, None]
+    reader = adapt(make_model(name).double(), AdaptationSettings(**settings))
+    found = reader.features(volumes[:, :1], torch.tensor([[9.0], [-2.0]])).tokens
+    torch.testing.assert_close(found, expected, **EXACT)
+    indices = torch.tensor([[0.0, 1.0, 3.0, 4.5], [2.0, 3.0, 4.0, 5.0]])
+    seen = reader.features(volumes, indices).tokens
+    moved = reader.features(volumes, indices + torch.tensor([[50.0], [-7.0]])).tokens
+    torch.testing.assert_close(moved, seen, **EXACT)
+
+
 @every_kind
 @torch.no_grad()
 def test_all_2d_sees_independent_images(name: str) -> None:
