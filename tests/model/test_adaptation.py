@@ -316,7 +316,9 @@ def test_a_gradient_reaches_every_weight_of_the_layers_that_are_read(name: str, 
     kind, reader = KINDS[name], adapted(name, AdaptationSettings(layers=layers))
     probed(reader.features(make_volumes(name, 1, 3)).tokens).backward()
     expected = {key for key, _ in reader.tower.named_parameters() if not key.startswith(kind.unread)}
-    assert reached(reader.tower) >= expected - {key for key in expected if key.endswith("k_proj.bias")}
+    # Within a slice a bias of the keys adds the same to all of a query's scores; rotation over slices makes it count.
+    idle = set() if layers == "all" else {key for key in expected if key.endswith("k_proj.bias")}
+    assert reached(reader.tower) >= expected - idle
     assert not reached(reader.tower) - expected
     assert reached(reader.projector) == {key for key, _ in reader.projector.named_parameters()}
 
