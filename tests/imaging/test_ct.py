@@ -97,6 +97,26 @@ def test_a_tilted_gantry_is_said(tmp_path: Path) -> None:
             np.testing.assert_array_equal(read_ct(tmp_path / "ct.nii.gz").data, EXPECTED)
 
 
+def test_a_slice_that_was_lost_is_named_and_padding_is_not(tmp_path: Path) -> None:
+    hu, grey = torso().astype(np.float32), np.random.default_rng(0).random((1, 8, 6, 6)).astype(np.float32)
+    for lost, says in (((0, -1), None), ((3,), r"slice 4 of 8 has a single"), ((2, 5), r"slice 3 of 8 and 1 more has")):
+        for name, data in (("ct.nii.gz", hu.copy()), ("ct.npy", grey.copy())):
+            for place in lost:
+                if name.endswith("npy"):
+                    data[:, place] = 0
+                else:
+                    data[:, :, place] = -1024
+            if name.endswith("npy"):
+                np.save(tmp_path / name, data)
+            else:
+                write_volume(Volume(data, np.diag([0.75, 1.5, 2.5, 1])), tmp_path / name)
+            if says is None:
+                read_ct(tmp_path / name)
+            else:
+                with pytest.raises(ImageError, match=rf"{name}: {says}"):
+                    read_ct(tmp_path / name)
+
+
 def test_broken_and_missing_files_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "cut.npy", np.random.default_rng(0).random((1, 3, 8, 8)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:300])

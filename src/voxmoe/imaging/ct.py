@@ -46,6 +46,7 @@ def read_array(path: Path | str) -> GreyVolume:
             "is read from NIfTI or DICOM"
         )
     slices = array.reshape(shape).astype(np.float32)
+    _check_no_gap(slices.min(axis=(1, 2)), slices.max(axis=(1, 2)), str(path))
     return GreyVolume(np.asfortranarray(slices.transpose(2, 1, 0)[::-1, ::-1]), np.eye(4), str(path))
 
 
@@ -69,7 +70,19 @@ def read_ct(path: Path | str, rescale: Rescale | None = None) -> Volume:
         return read_series(path)
     volume = read_image(path)
     _check_upright(volume)
+    _check_no_gap(volume.data.min(axis=(0, 1)), volume.data.max(axis=(0, 1)), volume.source)
     return to_hounsfield(volume, rescale)
+
+
+def _check_no_gap(lowest: np.ndarray, highest: np.ndarray, source: str) -> None:
+    """Raise `ImageError` where a slice of one value lies between others: it was lost. At the ends it is padding."""
+    seen = np.flatnonzero(highest > lowest)
+    lost = np.setdiff1d(np.arange(seen.min(initial=len(lowest)), seen.max(initial=0)), seen)
+    if lost.size:
+        raise ImageError(
+            f"{source}: slice {lost[0] + 1} of {len(lowest)}{f' and {len(lost) - 1} more' * (len(lost) > 1)} has a "
+            f"single value ({lowest[lost[0]]:g}) between slices that have an image; convert the scan again, all of it"
+        )
 
 
 _UPRIGHT = 0.02
