@@ -29,18 +29,32 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(step.PARTS, "mpllm", (experts, VISION))
 
 
-@pytest.mark.real
-def test_both_ways_are_timed(real_data: Path) -> None:
-    found = caching.bench_cache(studies=1, runs=1, language=TINY_LANGUAGE)
-    assert (found["name"], found["cases"], found["data"]) == ("cache", 1, "real studies")
-    assert found["ratio"] == pytest.approx(found["reference_s"] / found["ours_s"])
+def both_ways(data: str) -> None:
+    larger = TINY_LANGUAGE | {"num_hidden_layers": 3}
+    found = caching.bench_cache(studies=1, runs=1, languages=[TINY_LANGUAGE, larger])
+    assert (found["name"], found["cases"]) == ("cache", 1)
+    assert found["data"] == f"{data}, 1 layers of a language model"
+    (other,) = found["others"]
+    assert other["data"] == f"{data}, 3 layers of a language model"
+    for one in (found, other):
+        assert one["ratio"] == pytest.approx(one["reference_s"] / one["ours_s"])
+
+
+def test_both_ways_are_timed_on_phantoms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VOXMOE_REAL_DATA", raising=False)
+    both_ways("phantoms")
 
 
 @pytest.mark.real
-def test_other_features_end_it(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_ways_are_timed_on_real_studies(real_data: Path) -> None:
+    both_ways("real studies")
+
+
+def test_other_features_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def other(model: object, files: object) -> dict[str, torch.Tensor]:
         return {"tokens": torch.zeros(1, 4, VISION.tokens, 16)}
 
+    monkeypatch.delenv("VOXMOE_REAL_DATA", raising=False)
     monkeypatch.setattr(caching, "encoded_anew", other)
     with pytest.raises(BenchError, match="not those that the encoder gives"):
-        caching.bench_cache(studies=1, runs=1, language=TINY_LANGUAGE)
+        caching.bench_cache(studies=1, runs=1, languages=[TINY_LANGUAGE])

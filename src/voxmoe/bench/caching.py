@@ -1,10 +1,12 @@
 """One training sample with the study's features from the cache, against one that reads and encodes the study anew.
 
-The encoder has M3D-CLIP's size (ViT-B, 2,048 patches a modality), the language model SmolLM2-135M's; both are random,
-which changes no time. A sample is one question: the study's features, then forward and backward of all that learns.
+The encoder has M3D-CLIP's size (ViT-B, 2,048 patches a modality), the language model that of the pocket model's, the
+first 12 layers of SmolLM2-135M, and then of all 30; both are random, which changes no time. A sample is one question:
+the study's features, then forward and backward of all that learns.
 """
 
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.features import FeatureCache, KeptFeatures, stack
 from voxmoe.training.tensors import write_tensors
 
+POCKET_LANGUAGE = SMOLLM2 | {"num_hidden_layers": 12}
 ROUNDING = 2e-3
 """Features are kept in 16 bits."""
 
@@ -48,8 +51,9 @@ def _kept(model: MpLLM, studies: list[StudyFiles], folder: Path) -> KeptFeatures
 
 
 def _time(studies: list[StudyFiles], data: str, runs: int, folder: Path, language: dict[str, Any]) -> dict[str, Any]:
+    """With one size of language model."""
     torch.manual_seed(0)
-    work = Work("mpllm", 1, False, language, str(folder / "language"), str(folder / "result.json"))
+    work = Work("mpllm", 1, False, language, str(_made_for(folder, language)), str(folder / "result.json"))
     model, batch = make_model(work), make_batch(work)
     model.vision = make_encoder(PARTS["mpllm"][1]).requires_grad_(False).eval()
     features = _kept(model, studies, folder)
@@ -71,11 +75,19 @@ def _time(studies: list[StudyFiles], data: str, runs: int, folder: Path, languag
                 runs,
             )
         )
-    return summary("cache", data, runs, timings)
+    return summary("cache", f"{data}, {language['num_hidden_layers']} layers of a language model", runs, timings)
 
 
-def bench_cache(studies: int = 2, runs: int = 3, language: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Time both ways on a few studies; `ratio` is training samples a second with the cache over those without.
+def _made_for(folder: Path, language: dict[str, Any]) -> Path:
+    """Where a random language model of this size is kept."""
+    return folder / f"language-{language['num_hidden_layers']}"
+
+
+def bench_cache(
+    studies: int = 2, runs: int = 3, languages: Sequence[dict[str, Any]] = (POCKET_LANGUAGE, SMOLLM2)
+) -> dict[str, Any]:
+    """Time both ways on a few studies; `ratio` is training samples a second with the cache over those without, by the
+    first of the sizes of language models; `others` are the results by the rest.
 
     Raises `BenchError` where the cached features are not those that the encoder gives.
     """
@@ -86,4 +98,5 @@ def bench_cache(studies: int = 2, runs: int = 3, language: dict[str, Any] | None
         else:
             write_cohort(folder / "cohort", studies, profile_named("gli-2024"), seed=0, jobs=1)
             files, data = find_studies(folder / "cohort"), "phantoms"
-        return _time(files, data, runs, folder, language or SMOLLM2)
+        first, *others = (_time(files, data, runs, folder, language) for language in languages)
+        return first | {"others": others}

@@ -560,6 +560,8 @@ def bench(result: dict[str, Any]) -> None:
         f"cases, {result['runs']} runs each, {result['data']}): {1000 * result['ours_s']:.1f} ms against "
         f"{1000 * result['reference_s']:.1f} ms a case"
     )
+    for other in result.get("others", ()):
+        bench(other)
     if gli := result.get("gli"):
         out.print(
             f"a build takes {result['build_over_reading']:.2f} times as long as reading its files: "
