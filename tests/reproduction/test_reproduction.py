@@ -166,3 +166,12 @@ def test_segment_then_measure_stands_below_the_models_that_can_draw(workshop: Wo
     last = lines(table)[-1]
     assert last[0] == "segment, then measure"
     assert last[1] == next(line[1] for line in lines(table) if line[0] == MAJORITY)
+
+
+def test_a_table_that_is_not_the_paper_s_has_no_columns_for_it(workshop: Workshop) -> None:
+    (table,) = reproduced(workshop, ["table14"])
+    for row in table["rows"]:
+        row["printed"] = {}
+    assert header(table) == ["gate", "mean"]
+    assert {len(line) for line in lines(table)} == {2}
+    assert "paper" not in to_markdown(table) + footnote(table)

@@ -849,7 +849,8 @@ def report(
 @app.command()
 def reproduce(
     tables: Annotated[
-        list[str], typer.Argument(metavar="TABLE..", help="table2 to table14, figure3, memory, ct-main, ct-ablation.")
+        list[str],
+        typer.Argument(metavar="TABLE..", help="table2 to table14, figure3, memory, ablations, ct-main, ct-ablation."),
     ],
     scale: Annotated[str, typer.Option(help="pocket: phantoms, two cores; paper: BraTS, a GPU.")] = "pocket",
     out: Annotated[Path, typer.Option(help="Folder for cohorts, models and tables.")] = Path("runs/reproduction"),

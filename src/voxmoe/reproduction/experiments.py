@@ -1,4 +1,5 @@
-"""What the paper's tables compare (mpLLM, section 4 and Appendix C), as data: rows of models with the printed figures.
+"""What the paper's tables compare (mpLLM, section 4 and Appendix C), as data: rows of models with the printed figures;
+and a table of this project's own.
 
 A row is a model on a dataset: the changes that it makes to the base recipe, written as `voxmoe train` takes them, and
 what the paper prints for it. All figures in here are the paper's, measured by its authors at full size on BraTS data.
@@ -144,6 +145,18 @@ _TABLE_4 = _ablation(
     (("mpLLM with multi-task loss",), MPLLM, 70.4),
 )
 """Without the multi-task loss the heads learn nothing: what counts there is the text."""
+_ABLATIONS = (
+    ("as in the tables", MPLLM),
+    ("encoder with random weights", Model("untrained-eye", ("model.vision.weights=null", "model.grounding=null"))),
+    ("experts' weights without the prompt", _experts("fixed-weights", prompt="nowhere")),
+    ("modalities left out in training (0.2 each)", Model("modality-dropout", ("fit.modality_dropout=0.2",))),
+    ("steps of half as many questions, twice as many", Model("half-steps", ("fit.accumulation=1", "fit.max_steps=40"))),
+    (
+        "steps of twice as many questions, half as many",
+        Model("twice-steps", ("fit.accumulation=4", "fit.max_steps=10")),
+    ),
+)
+"""What the paper leaves open. Steps are those of the pocket scale: 20 of 16 questions."""
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
@@ -195,6 +208,14 @@ EXPERIMENTS = {
             ("gate",),
             (("softmax",), _experts("softmax", gate="softmax"), 70.3),
             (("sigmoid",), MPLLM, 70.4),
+        ),
+        Experiment(
+            "ablations",
+            "Ablations of this project, on GLI",
+            ("what is changed",),
+            MEASURES,
+            "validation",
+            tuple(Row((what,), model, "gli", {}) for what, model in _ABLATIONS),
         ),
     )
 }

@@ -1,6 +1,7 @@
 """A reproduced table in words: the paper's layout, with the paper's own figures in the neighbouring columns."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from voxmoe.evaluation.tables import Table, markdown
@@ -15,11 +16,17 @@ def _pair(figure: Mapping[str, Any] | None, value: str, deviation: str) -> str:
     return f"{figure[value]:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
+def _is_the_papers(table: Mapping[str, Any]) -> bool:
+    """Whether the paper prints anything to stand beside."""
+    return any(row["printed"] for row in table["rows"])
+
+
 def header(table: Mapping[str, Any]) -> list[str]:
-    """The table's first columns, then each measure here and in the paper."""
+    """The table's first columns, then each measure here and, where it is the paper's table, in the paper."""
     text = ["mean, from text"] if table["rows"][0]["from_text"] else []
-    pairs = [name for measure in table["measures"] for name in (measure, f"{PAPER}'s {measure}")]
-    return [*table["columns"], *pairs, *text]
+    beside = _is_the_papers(table)
+    measures = [[measure, f"{PAPER}'s {measure}"] if beside else [measure] for measure in table["measures"]]
+    return [*table["columns"], *chain.from_iterable(measures), *text]
 
 
 def lines(table: Mapping[str, Any]) -> list[list[str]]:
@@ -38,7 +45,8 @@ def _line(table: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
     cells = list(row["cells"])
     for measure in table["measures"]:
         cells.append(_pair(row["measured"][measure], "value", "sd_by_patient"))
-        cells.append(_pair(row["printed"].get(measure), "value", "deviation"))
+        if _is_the_papers(table):
+            cells.append(_pair(row["printed"].get(measure), "value", "deviation"))
     if row["from_text"]:
         cells.append(_pair(row["from_text"]["mean"], "value", "sd_by_patient"))
     return cells
@@ -57,7 +65,7 @@ def _baseline(table: Mapping[str, Any], row: Mapping[str, Any], name: str, figur
     first = [row["cells"][0], name] if len(table["columns"]) == 2 else [name]
     cells = first + [""] * (len(table["columns"]) - len(first))
     for measure in table["measures"]:
-        cells += [_pair(figures[measure], "value", "sd_by_patient"), "-"]
+        cells += [_pair(figures[measure], "value", "sd_by_patient"), *["-"] * _is_the_papers(table)]
     return cells + ["-"] * (len(header(table)) - len(cells))
 
 
@@ -75,7 +83,8 @@ def footnote(table: Mapping[str, Any]) -> str:
     """At which scale and on what the table was measured."""
     questions = {row["dataset"]: (row["questions"], row["patients"]) for row in table["rows"]}
     asked = ", ".join(f"{name} {count:,} questions about {who} patients" for name, (count, who) in questions.items())
+    papers = " The paper's figures are the paper's, at full size on BraTS data." * _is_the_papers(table)
     return (
         f"Measured at {table['scale']} scale ({table['summary']}), {table['split']} split ({asked}): accuracy in %, ± "
-        "bootstrap by patient. The paper's figures are the paper's, at full size on BraTS data."
+        f"bootstrap by patient.{papers}"
     )
