@@ -97,6 +97,23 @@ def test_the_main_table_is_made_once(workshop: CTWorkshop, monkeypatch: pytest.M
     assert reproduce_ct(workshop, "ct-main") == table
 
 
+@pytest.mark.slow
+def test_the_ablation_is_made_from_the_same_runs_and_again_where_weights_changed(
+    workshop: CTWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voxmoe.evaluation.reading.LONGEST", dict.fromkeys(("report", "closed", "open"), 3))
+    table = reproduce_ct(workshop, "ct-ablation")
+    assert [row["name"] for row in table["variations"]] == list(TABLES["ct-ablation"][1])
+    assert all(run["there"] for run in ct_plan(workshop, "ct-ablation"))
+    full = workshop.trained(FULL)
+    kept = json.loads((full / "evaluation-test.json").read_text())
+    kept["manifest"]["models"] = {name: {**one, "sha256": "0"} for name, one in kept["manifest"]["models"].items()}
+    (full / "evaluation-test.json").write_text(json.dumps(kept))
+    again = workshop.evaluated(FULL)
+    assert again["manifest"]["models"] != kept["manifest"]["models"], "it was of other weights"
+    assert again["methods"] == kept["methods"]
+
+
 def test_another_scale_is_refused() -> None:
     with pytest.raises(RecipeError, match="have no scale 'paper'; there are pocket"):
         load_ct_scale("paper")

@@ -8,7 +8,7 @@ Everything that is finished is used again: an interrupted reproduction goes on w
 variations begin with is made once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,9 @@ from voxmoe.evaluation.methods import BY_LIKELIHOOD, TEXT_ONLY
 from voxmoe.evaluation.reading import READER, evaluate_reader
 from voxmoe.evaluation.results import SAID, load, save
 from voxmoe.evaluation.tables import Table, sure
-from voxmoe.files import write_bytes, write_json
+from voxmoe.files import sha256, write_bytes, write_json
 from voxmoe.imaging.torso import write_torsos
+from voxmoe.model.own_weights import weights_file
 from voxmoe.reproduction.ct_variations import BLIND, FULL, SLICES, TABLES, VARIATIONS, Run
 from voxmoe.reproduction.scale import Phantoms
 from voxmoe.settings import Settings
@@ -32,7 +33,7 @@ from voxmoe.training.reader_run import train_reader
 from voxmoe.training.recipe import load as load_recipe
 from voxmoe.training.record import is_finished
 from voxmoe.vqa.ct.collect import collect
-from voxmoe.vqa.ct.dataset import is_ct_dataset
+from voxmoe.vqa.ct.dataset import is_ct_dataset, open_ct_dataset
 
 Report = Callable[[str, int, int], None]
 Record = dict[str, Any]
@@ -112,9 +113,9 @@ class CTWorkshop:
         """What a run says on the test split, beside the text-only reader."""
         place = self.trained(run)
         kept = place / f"evaluation-{SPLIT}.json"
-        if not kept.is_file():
-            blind = self.trained(BLIND) if run == FULL else None
-            data = self.dataset("volumes")
+        blind = self.trained(BLIND) if run == FULL else None
+        data = self.dataset("volumes")
+        if not _is_of(kept, [place] if blind is None else [place, blind], data):
             found = evaluate_reader(
                 place,
                 data,
@@ -124,6 +125,16 @@ class CTWorkshop:
             )
             save(kept, found)
         return load(kept, SAID)
+
+
+def _is_of(kept: Path, readers: Sequence[Path], data: Path) -> bool:
+    """Whether an evaluation is there and of these very weights and exchanges."""
+    if not kept.is_file():
+        return False
+    manifest = load(kept, SAID)["manifest"]
+    asked = {one["sha256"] for one in manifest["models"].values()}
+    wanted = {sha256(Path(weights_file(reader))) for reader in readers}
+    return wanted <= asked and bool(manifest["dataset"]["sha256"] == open_ct_dataset(data).manifest["sha256"])
 
 
 def runs_of(name: str) -> list[Run]:
