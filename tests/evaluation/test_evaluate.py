@@ -104,6 +104,24 @@ def test_differences_are_paired(whole: tuple[Results, Any, Any]) -> None:
             assert record[task]["value"] == pytest.approx(values[0] - values[1])
 
 
+def test_models_are_compared_question_by_question(
+    tiny_model: Path, blind: Path, tiny_recipe: Path, dataset: Path, tmp_path: Path
+) -> None:
+    changes = ["model.connector={kind: llava-med}", "fit.max_steps=2", f"out={tmp_path}"]
+    other = train(load_recipe(tiny_recipe, changes))
+    found = evaluate(tiny_model, dataset, text_only=blind, beside=[other], split="train")
+    assert list(found["methods"])[-3:] == ["text-only", "LLaVA-Med", "mpLLM"]
+    assert (
+        found["methods"]["LLaVA-Med"]["tasks"]
+        == evaluate(other, dataset, split="train")["methods"]["LLaVA-Med"]["tasks"]
+    )
+    assert set(found["manifest"]["models"]) == {"text-only", "LLaVA-Med", "mpLLM"}
+    means = [found["methods"][name]["tasks"]["mean"]["value"] for name in ("mpLLM", "LLaVA-Med")]
+    assert found["differences"]["LLaVA-Med"]["mean"]["value"] == pytest.approx(means[0] - means[1])
+    with pytest.raises(WeightsError, match="is the second model here that tables call mpLLM"):
+        evaluate(tiny_model, dataset, beside=[tiny_model], split="train")
+
+
 def test_every_number_can_be_recomputed_from_the_predictions(whole: tuple[Results, Any, Any]) -> None:
     found, lines, path = whole
     assert found["manifest"]["predictions"] == {"file": path.name, "sha256": sha256(path)}

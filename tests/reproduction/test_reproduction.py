@@ -13,9 +13,10 @@ from voxmoe.errors import RecipeError
 from voxmoe.evaluation.methods import LABEL_MAJORITY, MAJORITY, MEASURED, PRIOR, TEXT_ONLY
 from voxmoe.files import sha256
 from voxmoe.reproduction import run as module
-from voxmoe.reproduction.run import Workshop, plans, reproduced
+from voxmoe.reproduction.experiments import EXPERIMENTS, LLAVA_MED, M3D, MPLLM
+from voxmoe.reproduction.run import Workshop, plans, reproduce, reproduced
 from voxmoe.reproduction.scale import Phantoms, Scale
-from voxmoe.reproduction.table import footnote, header, lines, to_markdown
+from voxmoe.reproduction.table import footnote, header, lines, margins, to_markdown
 
 TEXT_ONLY_TINY = ("eye=null",)
 
@@ -175,3 +176,19 @@ def test_a_table_that_is_not_the_paper_s_has_no_columns_for_it(workshop: Worksho
     assert header(table) == ["gate", "mean"]
     assert {len(line) for line in lines(table)} == {2}
     assert "paper" not in to_markdown(table) + footnote(table)
+
+
+def test_systems_are_compared_with_mpllm_question_by_question(workshop: Workshop) -> None:
+    rows = [row for row in EXPERIMENTS["table2"].rows if row.dataset == "gli" and row.model in (MPLLM, M3D, LLAVA_MED)]
+    small = replace(EXPERIMENTS["table2"], rows=tuple(rows))
+    table = reproduce(workshop, small)
+    by_method = {row["cells"][1]: row for row in table["rows"]}
+    compared = margins(table)
+    assert compared is not None
+    assert [line[:2] for line in compared.rows] == [["GLI", "M3D"], ["GLI", "LLaVA-Med"]]
+    assert [line[4] for line in compared.rows] == ["9.0", "8.8"]  # 70.9 - 61.9, 70.9 - 62.1
+    for name in ("M3D", "LLaVA-Med"):
+        means = [by_method[one]["measured"]["mean"]["value"] for one in ("mpLLM", name)]
+        assert by_method["mpLLM"]["better_than"][name]["value"] == pytest.approx(means[0] - means[1])
+    assert {len(line) for line in compared.rows} == {len(compared.columns) + 1}
+    assert margins(reproduced(workshop, ["table14"])[0]) is None

@@ -488,6 +488,9 @@ def evaluate(
     text_only: Annotated[
         Path | None, typer.Option("--text-only", help="A model trained by the same recipe with model.vision=null.")
     ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Another model, to compare with question by question.")
+    ] = None,
     split: Annotated[
         str, typer.Option(help="train, validation, test, or all of a dataset that nothing was trained on.")
     ] = "test",
@@ -518,10 +521,10 @@ def evaluate(
         if is_ct_dataset(dataset):
             from voxmoe.evaluation.reading import evaluate_reader
 
-            if text or modality_subsets or cross or predictions is not None:
+            if text or modality_subsets or cross or beside or predictions is not None:
                 raise DatasetError(
                     f"{dataset}: is about CTs, whose answers are always texts; leave out --text, --modality-subsets, "
-                    "--cross and --predictions"
+                    "--cross, --beside and --predictions"
                 )
             found = evaluate_reader(
                 model_at(model),
@@ -541,6 +544,7 @@ def evaluate(
                 model_at(model),
                 dataset,
                 text_only=text_only,
+                beside=beside or (),
                 split=split,
                 text=text,
                 modality_subsets=modality_subsets,

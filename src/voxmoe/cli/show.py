@@ -516,14 +516,14 @@ def plan(found: list[dict[str, Any]]) -> None:
 
 def reproduction(found: list[dict[str, Any]]) -> None:
     from voxmoe.reproduction.ct import ct_footnote, ct_table
-    from voxmoe.reproduction.table import footnote, to_table
+    from voxmoe.reproduction.table import footnote, margins, to_table
 
     for each in found:
         if "variations" in each:
             _tables([ct_table(each)])
             out.print(ct_footnote(each))
         elif "rows" in each:
-            _tables([to_table(each)])
+            _tables([to_table(each), *([compared] if (compared := margins(each)) else [])])
             out.print(footnote(each))
         else:
             (router if "correlation" in each else bench)(each)
@@ -533,13 +533,15 @@ def markdown(found: list[dict[str, Any]]) -> None:
     from voxmoe.bench.memory_tables import headline, memory_tables
     from voxmoe.evaluation import tables
     from voxmoe.reproduction.ct import ct_footnote, ct_table
-    from voxmoe.reproduction.table import footnote, to_markdown
+    from voxmoe.reproduction.table import footnote, margins, to_markdown
 
     for each in found:
         if "variations" in each:
             text = f"{tables.to_markdown([ct_table(each)])}\n\n{ct_footnote(each)}"
         elif "rows" in each:
-            text = f"{to_markdown(each)}\n\n{footnote(each)}"
+            compared = margins(each)
+            more = "" if compared is None else f"\n\n{tables.to_markdown([compared])}"
+            text = f"{to_markdown(each)}\n\n{footnote(each)}{more}"
         elif "correlation" in each:
             text = tables.to_markdown(tables.router(each))
         else:

@@ -248,6 +248,8 @@ def _enter(
             f"{where}: {'sees images' if blind else 'is a text-only model too'}; --text-only takes a model trained "
             "with model.vision=null, to stand beside one that sees"
         )
+    if name in ledger.records:
+        raise WeightsError(f"{where}: is the second model here that tables call {name}; evaluate them one by one")
     if settings.text and model.settings.loss.text == 0:
         raise WeightsError(
             f"{where}: learnt no text (its loss.text is 0); evaluate what its heads say, without the text"
@@ -291,14 +293,16 @@ def evaluate(
     data: Path | str,
     *,
     text_only: Path | str | None = None,
+    beside: Sequence[Path | str] = (),
     predictions: Path | None = None,
     report: Report = lambda stage, done, total: None,
     **settings: Any,
 ) -> Record:
     """Accuracies of a model on a split, beside the baselines, as a versioned record (docs/evaluation.md).
 
-    `text_only` is a model of the same recipe without images; `predictions` a Parquet file for what every method says
-    to every question; `settings` are those of `EvaluationSettings`.
+    `text_only` is a model of the same recipe without images; `beside` are other models to compare it with, question by
+    question; `predictions` a Parquet file for what every method says to every question; `settings` are those of
+    `EvaluationSettings`. Raises `WeightsError` for models that tables would call alike.
     """
     chosen = EvaluationSettings(**settings)
     dataset = open_dataset(data)
@@ -311,7 +315,9 @@ def evaluate(
     ledger = _Ledger(bench)
     ledger.add_baselines()
     others = [] if text_only is None else [_enter(ledger, text_only, True, chosen, report)]
-    own = _enter(ledger, place, False if others else None, chosen, report)
+    alone = chosen.model_copy(update={"measure": False, "modality_subsets": False})
+    others += [_enter(ledger, other, None, alone, report) for other in beside]
+    own = _enter(ledger, place, False if text_only is not None else None, chosen, report)
     if predictions is not None:
         write_predictions(predictions, ledger.lines)
     return {

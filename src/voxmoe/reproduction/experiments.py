@@ -51,6 +51,8 @@ class Experiment:
     rows: tuple[Row, ...]
     from_text: bool = False
     """Whether answers are also read from the generated text: a model without heads has nothing else."""
+    compared: bool = False
+    """Whether mpLLM is compared with the paper's other systems on the same dataset, question by question."""
 
 
 MPLLM = Model("mpllm")
@@ -167,6 +169,7 @@ EXPERIMENTS = {
             MEASURES,
             "test",
             tuple(_table_2_row(dataset, model) for dataset in DATASETS for model in _NAMES),
+            compared=True,
         ),
         _ablation(
             "table3",

@@ -156,17 +156,38 @@ class Workshop:
             train(recipe, self._named(f"{dataset} {model.name}"))
         return recipe.out
 
-    def evaluated(self, model: Model, dataset: str, split: str, *, text: bool, beside: bool, measure: bool) -> Record:
+    def evaluated(
+        self,
+        model: Model,
+        dataset: str,
+        split: str,
+        *,
+        text: bool = False,
+        measure: bool = False,
+        text_only: bool = False,
+        rivals: Sequence[Model] = (),
+    ) -> Record:
         """The results of a model on a split, evaluated unless those of this very model and dataset are there; with
-        `beside` also those of text-only, with `measure` those of segment-then-measure where the model can draw."""
+        `text_only` also of the model without images, with `measure` of segment-then-measure where the model can draw,
+        and with `rivals` of these models."""
         place = self.trained(model, dataset)
-        other = self.trained(self.model(TEXT_ONLY_MODEL), dataset) if beside else None
+        blind = self.trained(self.model(TEXT_ONLY_MODEL), dataset) if text_only else None
+        others = [self.trained(rival, dataset) for rival in rivals]
         kept = place / f"evaluation-{split}{'-text' * text}.json"
         data = self.out / "datasets" / dataset
-        models = [place] if other is None else [place, other]
+        models = [place, *others, *([] if blind is None else [blind])]
         if not _is_of(kept, models, data, measure):
             report = self._named(f"{dataset} {model.name}")
-            found = evaluate(place, data, split=split, text=text, measure=measure, text_only=other, report=report)
+            found = evaluate(
+                place,
+                data,
+                text_only=blind,
+                beside=others,
+                report=report,
+                split=split,
+                text=text,
+                measure=measure,
+            )
             save(kept, found)
         return load(kept)
 
@@ -205,9 +226,16 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
     model = workshop.model(row.model, experiment.name)
     # mpLLM stands in every table, and the masks are the same for all who see by one eye: they are drawn for it alone.
     measure = row.model == MPLLM
-    beside = measure and all(each.model != TEXT_ONLY_MODEL for each in experiment.rows)
+    beside = [each for each in workshop.rows(experiment) if each.dataset == row.dataset and each.model != row.model]
+    rivals = [each for each in beside if each.printed] if measure and experiment.compared else []
     results = workshop.evaluated(
-        model, row.dataset, experiment.split, text=experiment.from_text, beside=beside, measure=measure
+        model,
+        row.dataset,
+        experiment.split,
+        text=experiment.from_text,
+        measure=measure,
+        text_only=measure and all(each.model != TEXT_ONLY_MODEL for each in beside),
+        rivals=[workshop.model(rival.model, experiment.name) for rival in rivals],
     )
     own = results["method"]
     written = own + FROM_TEXT
@@ -223,6 +251,11 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
             for name in (PRIOR, MAJORITY, LABEL_MAJORITY, TEXT_ONLY, MEASURED)
             if name in results["methods"]
         },
+        "better_than": {
+            rival.cells[-1]: results["differences"][rival.cells[-1]]["mean"]
+            | {"printed": row.printed["mean"].value - rival.printed["mean"].value}
+            for rival in rivals
+        },
         "questions": results["questions"],
         "patients": results["patients"],
     }
@@ -232,7 +265,8 @@ def reproduce(workshop: Workshop, experiment: Experiment) -> Record:
     """Train and evaluate what a table needs, and write the table to OUT/TABLE.json.
 
     Every row has what was measured, what the paper prints, and on the same questions guessing by training frequencies,
-    the majority classes and, beside mpLLM, text-only and segment-then-measure if it can draw masks.
+    the majority classes and, beside mpLLM, text-only and segment-then-measure if it can draw masks; where the table
+    compares systems, by how much mpLLM is better than the others, question by question.
     """
     rows = []
     made = workshop.rows(experiment)

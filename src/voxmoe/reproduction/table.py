@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-from voxmoe.evaluation.tables import Table, markdown
+from voxmoe.evaluation.tables import Table, markdown, sure, sure_interval
 
 PAPER = "paper"
 
@@ -67,6 +67,18 @@ def _baseline(table: Mapping[str, Any], row: Mapping[str, Any], name: str, figur
     for measure in table["measures"]:
         cells += [_pair(figures[measure], "value", "sd_by_patient"), *["-"] * _is_the_papers(table)]
     return cells + ["-"] * (len(header(table)) - len(cells))
+
+
+def margins(table: Mapping[str, Any]) -> Table | None:
+    """By how much mpLLM is better than each other system, question by question; None where nothing is compared."""
+    rows = [
+        [row["cells"][0], other, sure(found), sure_interval(found), f"{found['printed']:.1f}"]
+        for row in table["rows"]
+        for other, found in row.get("better_than", {}).items()
+    ]
+    title = "by how much mpLLM is better on the mean, in percent points, question by question"
+    columns = ("than", "mean", "95 %", f"{PAPER}'s mean")
+    return Table(title, columns, rows) if rows else None
 
 
 def to_table(table: Mapping[str, Any]) -> Table:
