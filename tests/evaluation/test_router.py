@@ -10,6 +10,7 @@ from scipy import stats
 from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.heatmap import draw_correlations
 from voxmoe.evaluation.router import correlation, entropy, study_router, usage
+from voxmoe.evaluation.tables import router as router_tables
 from voxmoe.training.recipe import load_recipe
 from voxmoe.training.run import train
 from voxmoe.vocabulary import TASK_COMBINATIONS
@@ -48,6 +49,8 @@ def test_usage_by_group() -> None:
     assert found["load"] == pytest.approx([0.625, 0.125, 0.125, 0.125])
     assert sum(found["load"]) == pytest.approx(1)
     assert found["entropy"]["maximum"] == pytest.approx(np.log(4))
+    assert found["load_by"]["by_kind"]["in-scope"] == pytest.approx([1, 0, 0, 0])
+    assert found["load_by"]["by_kind"]["out-of-scope"] == pytest.approx([0.25] * 4)
     kinds = found["entropy"]["by_kind"]
     assert kinds["in-scope"]["effective_experts"] == pytest.approx(1)
     assert kinds["out-of-scope"]["effective_experts"] == pytest.approx(4)
@@ -75,6 +78,18 @@ def test_means_within_and_between(record: dict) -> None:
         between = [matrix[pair] for pair in pairs if values[pair[0]] != values[pair[1]]]
         assert record[key]["within"] == pytest.approx(np.mean(within), abs=1e-3)
         assert record[key]["between"] == pytest.approx(np.mean(between), abs=1e-3)
+
+
+def test_means_between_each_two_labels(record: dict) -> None:
+    matrix = np.corrcoef(record["weights"])
+    blocks = {label: slice(15 * place, 15 * place + 15) for place, label in enumerate(record["labels"])}
+    for one, others in record["labels"].items():
+        for other, value in others.items():
+            block = matrix[blocks[one], blocks[other]]
+            pairs = block[~np.eye(15, dtype=bool)] if one == other else block
+            assert value == pytest.approx(pairs.mean(), abs=1e-3)
+    table = next(table for table in router_tables(record) if "by what they ask about" in table.title)
+    assert [row[0] for row in table.rows] == list(table.columns) == ["NETC", "SNFH", "ET", "RC"]
 
 
 def test_questions_of_a_dataset_by_kind(record: dict) -> None:

@@ -63,15 +63,21 @@ def entropy_record(weights: Float[np.ndarray, "Q N"]) -> dict[str, Any]:
     }
 
 
+def _load(weights: Float[np.ndarray, "Q N"]) -> list[float]:
+    return [float(value) for value in weights.mean(axis=0)]
+
+
 def usage(weights: Float[np.ndarray, "Q N"], groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Load of each expert (its mean weight, 1 / N if all are alike) and entropy, overall and by each grouping."""
-    by_group = {
-        name: {value: entropy_record(weights[np.array(values) == value]) for value in dict.fromkeys(values)}
+    own = {
+        name: {value: weights[np.array(values) == value] for value in dict.fromkeys(values)}
         for name, values in groups.items()
     }
+    by_group = {name: {value: entropy_record(of) for value, of in parts.items()} for name, parts in own.items()}
     return {
         "experts": weights.shape[1],
-        "load": [float(value) for value in weights.mean(axis=0)],
+        "load": _load(weights),
+        "load_by": {name: {value: _load(of) for value, of in parts.items()} for name, parts in own.items()},
         "entropy": {"maximum": float(np.log(weights.shape[1])), "all": entropy_record(weights), **by_group},
     }
 
@@ -90,6 +96,16 @@ def _mean_within(matrix: Float[np.ndarray, "Q Q"], values: Sequence[str]) -> dic
     same = np.array(values)[:, None] == np.array(values)[None, :]
     pairs = ~np.eye(len(values), dtype=bool) & ~np.isnan(matrix)
     return {"within": _mean(matrix, pairs & same), "between": _mean(matrix, pairs & ~same)}
+
+
+def _between_each(matrix: Float[np.ndarray, "Q Q"], values: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """The mean correlation of two different prompts, the one of each value, the other of each."""
+    of = {value: np.array(values) == value for value in dict.fromkeys(values)}
+    pairs = ~np.eye(len(values), dtype=bool) & ~np.isnan(matrix)
+    return {
+        one: {other: _mean(matrix, pairs & np.outer(rows, columns)) for other, columns in of.items()}
+        for one, rows in of.items()
+    }
 
 
 def _mean(matrix: Float[np.ndarray, "Q Q"], where: Bool[np.ndarray, "Q Q"]) -> float | None:
@@ -125,6 +141,7 @@ def study_router(place: Path | str, *, dataset: Path | str | None = None, split:
         "weights": [[float(value) for value in row] for row in weights],
         "correlation": [[None if np.isnan(value) else float(value) for value in row] for row in matrix],
         "label": _mean_within(matrix, labels),
+        "labels": _between_each(matrix, labels),
         "type": _mean_within(matrix, types),
         "templates": usage(weights, {"by_label": labels, "by_type": types}),
         "questions": None if dataset is None else _usage_on(model, processor, dataset, split),

@@ -261,13 +261,15 @@ def usage(record: Record, what: str) -> list[Table]:
         if group.startswith("by_"):
             rows += [[value, *_entropy(one)] for value, one in values.items()]
     title = f"entropy of the experts' weights over {what}, in nats (at most {entropies['maximum']:.2f})"
-    load = [f"{100 * share:.1f}" for share in record["load"]]
+    loads = {"all": record["load"]}
+    for group in record.get("load_by", {}).values():
+        loads |= group
     return [
         Table(title, ("questions", "mean", "deviation", "effective experts"), rows),
         Table(
             f"load of each expert in % (alike: {100 / record['experts']:.1f})",
             [str(number) for number in range(1, record["experts"] + 1)],
-            [["", *load]],
+            [[value, *(f"{100 * share:.1f}" for share in load)] for value, load in loads.items()],
         ),
     ]
 
@@ -283,6 +285,9 @@ def router(record: Record) -> list[Table]:
         for key, what in (("label", "label"), ("type", "question type"))
     ]
     found = [Table("mean correlation of two template prompts (paper: Figure 3)", ("the same", "different"), rows)]
+    if labels := record.get("labels"):
+        rows = [[one, *(number(value, 2) for value in others.values())] for one, others in labels.items()]
+        found.append(Table("mean correlation of two template prompts, by what they ask about", list(labels), rows))
     found += usage(record["templates"], "template prompts")
     if record["questions"] is not None:
         found += usage(record["questions"], f"the {record['questions']['split']} split")
