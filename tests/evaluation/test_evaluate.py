@@ -104,6 +104,18 @@ def test_differences_are_paired(whole: tuple[Results, Any, Any]) -> None:
             assert record[task]["value"] == pytest.approx(values[0] - values[1])
 
 
+def test_a_model_beside_that_learnt_no_text_is_asked_for_none(
+    tiny_model: Path, tiny_recipe: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MpLLM, "generate", partialmethod(MpLLM.generate, max_new_tokens=4))
+    changes = ["model.vision=null", "eye=null", "model.loss={text: 0}", "fit.max_steps=1", f"out={tmp_path}"]
+    silent = train(load_recipe(tiny_recipe, changes))
+    found = evaluate(tiny_model, dataset, text_only=silent, split="train", text=True)
+    assert [name for name in found["methods"] if name.endswith("(text)")] == ["mpLLM (text)"]
+    with pytest.raises(WeightsError, match="learnt no text"):
+        evaluate(silent, dataset, split="train", text=True)
+
+
 def test_models_are_compared_question_by_question(
     tiny_model: Path, blind: Path, tiny_recipe: Path, dataset: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +130,7 @@ def test_models_are_compared_question_by_question(
     assert set(found["manifest"]["models"]) == {"text-only", "LLaVA-Med", "mpLLM"}
     means = [found["methods"][name]["tasks"]["mean"]["value"] for name in ("mpLLM", "LLaVA-Med")]
     assert found["differences"]["LLaVA-Med"]["mean"]["value"] == pytest.approx(means[0] - means[1])
+    assert "LLaVA-Med (text)" not in found["methods"]
     with pytest.raises(WeightsError, match="is the second model here that tables call mpLLM"):
         evaluate(tiny_model, dataset, beside=[tiny_model], split="train")
 

@@ -237,9 +237,15 @@ class _Entry:
 
 
 def _enter(
-    ledger: _Ledger, where: Path | str, blind: bool | None, settings: EvaluationSettings, report: Report
+    ledger: _Ledger,
+    where: Path | str,
+    blind: bool | None,
+    settings: EvaluationSettings,
+    report: Report,
+    beside: bool = False,
 ) -> _Entry:
-    """Let a model answer; `blind` is whether it has to be a text-only model, None if either is right."""
+    """Let a model answer; `blind` is whether it has to be a text-only model, None if either is right. One that stands
+    `beside` the model evaluated is asked for texts only if it learnt to write them."""
     report("loading the model", 0, 1)
     model, processor = load(where)
     name = method_name(model)
@@ -250,7 +256,8 @@ def _enter(
         )
     if name in ledger.records:
         raise WeightsError(f"{where}: is the second model here that tables call {name}; evaluate them one by one")
-    if settings.text and model.settings.loss.text == 0:
+    writes = settings.text and (model.settings.loss.text > 0 or not beside)
+    if writes and model.settings.loss.text == 0:
         raise WeightsError(
             f"{where}: learnt no text (its loss.text is 0); evaluate what its heads say, without the text"
         )
@@ -261,7 +268,7 @@ def _enter(
     heard = hear_each(model, processor, dataset, rows, MODALITY_SUBSETS if many else (EVERYTHING,), report)
     ledger.add_heads(name, heard[-1], sees)  # all modalities come last
     subsets = ledger.by_subset(name, heard) if many else None
-    if settings.text:
+    if writes:
         texts = write(model, processor, rows, features_of(model, dataset, rows, report), report)
         ledger.add_texts(name, texts, sees)
     overlap = _measure(ledger, name, where, model, settings.seed, report) if settings.measure else None
@@ -314,9 +321,9 @@ def evaluate(
     bench = _Bench(dataset, learnt, rows, truth, Resampling(truth.patients, chosen.seed))
     ledger = _Ledger(bench)
     ledger.add_baselines()
-    others = [] if text_only is None else [_enter(ledger, text_only, True, chosen, report)]
+    others = [] if text_only is None else [_enter(ledger, text_only, True, chosen, report, True)]
     alone = chosen.model_copy(update={"measure": False, "modality_subsets": False})
-    others += [_enter(ledger, other, None, alone, report) for other in beside]
+    others += [_enter(ledger, other, None, alone, report, True) for other in beside]
     own = _enter(ledger, place, False if text_only is not None else None, chosen, report)
     if predictions is not None:
         write_predictions(predictions, ledger.lines)
