@@ -14,6 +14,7 @@ from voxmoe.evaluation.methods import LABEL_MAJORITY, MAJORITY, MEASURED, PRIOR,
 from voxmoe.files import sha256
 from voxmoe.reproduction import run as module
 from voxmoe.reproduction.experiments import EXPERIMENTS, LLAVA_MED, M3D, MPLLM
+from voxmoe.reproduction.experiments import TEXT_ONLY as TEXT_ONLY_MODEL
 from voxmoe.reproduction.run import Workshop, plans, reproduce, reproduced
 from voxmoe.reproduction.scale import Phantoms, Scale
 from voxmoe.reproduction.table import footnote, header, lines, margins, to_markdown
@@ -178,8 +179,11 @@ def test_a_table_that_is_not_the_paper_s_has_no_columns_for_it(workshop: Worksho
     assert "paper" not in to_markdown(table) + footnote(table)
 
 
+SOME = (MPLLM, M3D, LLAVA_MED, TEXT_ONLY_MODEL)
+
+
 def test_systems_are_compared_with_mpllm_question_by_question(workshop: Workshop) -> None:
-    rows = [row for row in EXPERIMENTS["table2"].rows if row.dataset == "gli" and row.model in (MPLLM, M3D, LLAVA_MED)]
+    rows = [row for row in EXPERIMENTS["table2"].rows if row.dataset == "gli" and row.model in SOME]
     small = replace(EXPERIMENTS["table2"], rows=tuple(rows))
     table = reproduce(workshop, small)
     by_method = {row["cells"][1]: row for row in table["rows"]}
@@ -192,3 +196,12 @@ def test_systems_are_compared_with_mpllm_question_by_question(workshop: Workshop
         assert by_method["mpLLM"]["better_than"][name]["value"] == pytest.approx(means[0] - means[1])
     assert {len(line) for line in compared.rows} == {len(compared.columns) + 1}
     assert margins(reproduced(workshop, ["table14"])[0]) is None
+    assert [line[1] for line in lines(table)] == [
+        "M3D",
+        "LLaVA-Med",
+        "text-only",
+        "mpLLM",
+        PRIOR,
+        MAJORITY,
+        LABEL_MAJORITY,
+    ]

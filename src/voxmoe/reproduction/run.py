@@ -249,7 +249,7 @@ def _row(workshop: Workshop, experiment: Experiment, row: Row) -> Record:
         "baselines": {
             name: _measured(results, name, experiment.measures)
             for name in (PRIOR, MAJORITY, LABEL_MAJORITY, TEXT_ONLY, MEASURED)
-            if name in results["methods"]
+            if name in results["methods"] and name != own
         },
         "better_than": {
             rival.cells[-1]: results["differences"][rival.cells[-1]]["mean"]
