@@ -266,6 +266,8 @@ def test_a_mask_is_reported_without_a_model(voxmoe: Run, cohort: Path) -> None:
     code, printed, _ = voxmoe("report", study, "--mask", "--profile", "gli-2024")
     assert code == 0
     assert "IMAGES     T1, T1Gd, T2" in printed
+    assert '"FLAIR"' not in voxmoe("report", study, "--mask", "--without", "FLAIR", "--json")[1].split('"missing"')[0]
+    fails(voxmoe("report", mask, "--mask", "--profile", "gli-2024", "--flair", mask), "leave out --flair")
     assert "NOT COVERED" in printed.upper()
 
 

@@ -99,7 +99,11 @@ def test_a_tilted_gantry_is_said(tmp_path: Path) -> None:
 
 def test_a_slice_that_was_lost_is_named_and_padding_is_not(tmp_path: Path) -> None:
     hu, grey = torso().astype(np.float32), np.random.default_rng(0).random((1, 8, 6, 6)).astype(np.float32)
-    for lost, says in (((0, -1), None), ((3,), r"slice 4 of 8 has a single"), ((2, 5), r"slice 3 of 8 and 1 more has")):
+    for lost, says in (
+        ((0, -1), None),
+        ((3,), r"axial slice 4 of 8, counted from below, has a single"),
+        ((2, 5), r"axial slice 3 of 8, counted from below, and 1 more has"),
+    ):
         for name, data in (("ct.nii.gz", hu.copy()), ("ct.npy", grey.copy())):
             for place in lost:
                 if name.endswith("npy"):

@@ -316,6 +316,18 @@ def test_wrong_models_and_settings_are_refused(folders: dict[str, Path], tiny_la
         ReaderConfig({"base": {"kind": "pretrained", "name": "x", "colour": 1}})
 
 
+@every_family
+def test_the_cost_of_experts_is_told_for_every_family(name: str, folders: dict[str, Path]) -> None:
+    assert reader_of(folders[name]).expert_cost(3) is None
+    reader = reader_of(folders[name], experts=EXPERTS)
+    cost = reader.expert_cost(3)
+    assert cost is not None
+    patch = reader.adaptation.tower.config.patch_size
+    side = reader.settings.pictures.size // (patch if isinstance(patch, int) else patch[0])
+    assert cost == reader.adaptation.expert_cost(3 * side * side)
+    assert cost.flops > 0
+
+
 def test_a_fresh_tower_is_drawn_from_its_seed(tiny_language: Path) -> None:
     language = LanguageSettings(name=str(tiny_language), lora=None)
 

@@ -63,7 +63,7 @@ def test_a_table_is_made_once_and_printed_beside_the_paper_s(
     assert not any(run["there"] for run in plans(workshop, ["table14", "figure3"]))
     (table,) = reproduced(workshop, ["table14"])
     runs = {run["model"]: run["there"] for run in plans(workshop, ["table14"])}
-    assert runs == {"softmax": True, "mpllm": True}
+    assert runs == {"text-only": True, "softmax": True, "mpllm": True}
     assert (workshop.out / "table14.json").is_file()
     assert header(table) == ["gate", "mean", "paper's mean"]
     printed = lines(table)

@@ -828,8 +828,10 @@ def report(
             from voxmoe.vocabulary import Modality
             from voxmoe.vqa.measure import files_of, measure
 
+            if unread := [f"--{modality.lower()}" for modality in named if modality is not Modality.T1]:
+                raise StudyError(f"--mask reports a mask, beside which T1 alone is read; leave out {', '.join(unread)}")
             findings = measure(Path(study), profile=profile, protocol=protocol, t1=t1)
-            there = {*files_of(Path(study), profile).images, *named}
+            there = {*files_of(Path(study), profile).images, *named} - set(without or ())
             found = report_of_mask(Path(study).name, findings, tuple(m for m in Modality if m in there))
         else:
             progress.report("reading the study", 0, 1)

@@ -190,6 +190,8 @@ def evaluate_said(
     id.
     """
     weighed = weighed or {}
+    if unknown := [name for name in also if name not in OPTIONAL]:
+        raise ResultsError(f"no metric is called {unknown[0]!r}; there are {', '.join(OPTIONAL)}")
     _check(exchanges, said, weighed)
     tasks = {task: [one for one in exchanges if one.task is task] for task in CTTask}
     asked = {task: _Asked(ones, seed) for task, ones in tasks.items() if ones}

@@ -75,13 +75,15 @@ def read_ct(path: Path | str, rescale: Rescale | None = None) -> Volume:
 
 
 def _check_no_gap(lowest: np.ndarray, highest: np.ndarray, source: str) -> None:
-    """Raise `ImageError` where a slice of one value lies between others: it was lost. At the ends it is padding."""
+    """Raise `ImageError` where an axial slice of one value lies between others: it was lost. At the ends it is
+    padding."""
     seen = np.flatnonzero(highest > lowest)
     lost = np.setdiff1d(np.arange(seen.min(initial=len(lowest)), seen.max(initial=0)), seen)
     if lost.size:
         raise ImageError(
-            f"{source}: slice {lost[0] + 1} of {len(lowest)}{f' and {len(lost) - 1} more' * (len(lost) > 1)} has a "
-            f"single value ({lowest[lost[0]]:g}) between slices that have an image; convert the scan again, all of it"
+            f"{source}: axial slice {lost[0] + 1} of {len(lowest)}, counted from below,"
+            f"{f' and {len(lost) - 1} more' * (len(lost) > 1)} has a single value ({lowest[lost[0]]:g}) between slices "
+            "that have an image; convert the scan again, all of it"
         )
 
 

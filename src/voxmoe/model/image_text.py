@@ -158,7 +158,7 @@ def _pretrained(settings: PretrainedBase) -> Base:
         dtype = torch.bfloat16 if settings.dtype == "bf16" else "auto" if keeps else torch.float32
         model, told = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(name)
-        tokenizer.chat_template = tokenizer.chat_template or _processor_template(name)
+        tokenizer.chat_template = _processor_template(name) or tokenizer.chat_template
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{name}: cannot be loaded as an image-text-to-text model: {error}") from error
     if lacks := sorted([*told["missing_keys"], *told["unexpected_keys"], *map(str, told["mismatched_keys"])]):

@@ -264,7 +264,8 @@ class VolumeReader(OwnWeights):
         """What the task experts add, with one volume of so many slices; None without them."""
         if self.settings.experts is None:
             return None
-        places = self.settings.pictures.size // self.adaptation.tower.config.patch_size
+        patch = self.adaptation.tower.config.patch_size
+        places = self.settings.pictures.size // (patch if isinstance(patch, int) else patch[0])
         return self.adaptation.expert_cost(slices * places**2)
 
     def forward(

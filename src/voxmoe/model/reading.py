@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int, UInt8
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
@@ -123,7 +124,7 @@ def chat_form(tokenizer: Any, words: PictureWords) -> tuple[str, str, str]:
         said = tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-    except (TypeError, ValueError):  # a template for texts alone cannot join a list
+    except (TypeError, ValueError, TemplateError):  # a template for texts alone cannot join a list
         return plain
     before, found, rest = said.partition(words.marker)
     between, asked, after = rest.partition(_QUESTION)

@@ -82,14 +82,17 @@ class Workshop:
         return place
 
     def _check_origin(self, name: str, place: Path) -> None:
-        """Raises `RecipeError` for a dataset of another cohort, or of phantoms that are not the scale's."""
+        """Raises `RecipeError` for a dataset of another cohort than the one asked for, or of phantoms that are not the
+        scale's."""
+        if name not in self.cohorts and name not in self.scale.phantoms:
+            return
         made_of = Path(json.loads((place / "manifest.json").read_text())["images"])
         wanted = self.cohorts.get(name) or self._cohort(name)
-        other = f"{place}: was made of %s, and %s asked for; remove it, or name another folder with --out"
+        other = f"{place}: was made of %s, and %s asked for; name another folder with --out"
         if made_of.resolve() != wanted.resolve():
             raise RecipeError(other % (made_of, f"{wanted} is"))
         truth = wanted / "cohort.json"
-        if name in self.cohorts or name not in self.scale.phantoms or not truth.is_file():
+        if name in self.cohorts or not truth.is_file():
             return
         found, drawn = json.loads(truth.read_text()), self.scale.phantoms[name]
         if (found["n"], found["seed"]) != (drawn.studies, drawn.seed):
@@ -305,7 +308,13 @@ def plans(workshop: Workshop, names: Sequence[str]) -> list[Record]:
     """What some tables need, and what of it is there, each model once: the dry run."""
     rows = [(row.dataset, workshop.model(row.model, name)) for name in names for row in _rows_of(workshop, name)]
     starts = [(dataset, workshop.start) for dataset, _ in rows if workshop.start is not None]
-    runs = dict.fromkeys([*starts, *rows])
+    blind = [
+        (row.dataset, workshop.model(TEXT_ONLY_MODEL))
+        for name in names
+        for row in _rows_of(workshop, name)
+        if row.model == MPLLM and name in EXPERIMENTS
+    ]
+    runs = dict.fromkeys([*starts, *blind, *rows])
     ct = [run for name in names if name in TABLES for run in ct_plan(ct_workshop(workshop), name)]
     return [
         {

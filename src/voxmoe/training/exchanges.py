@@ -34,10 +34,10 @@ def shown(exchange: Exchange) -> Shown:
 class VolumeCourse(TorchDataset[Draw]):
     """All samples of a run, one epoch after the other, as many as its steps take.
 
-    An epoch has about as many samples as there are exchanges, in groups of `together` about one volume that may lie far
-    apart. Without `shares` each volume is asked about as often as it has exchanges. With them, each task makes up its
-    share of the epoch, and is asked of the volumes that have it in proportion to how many exchanges they have; volumes
-    with none of the tasks asked for are left out.
+    An epoch's samples come in groups of `together` about one volume that may lie far apart. Without `shares` each
+    volume is asked about as often as it has exchanges, filled up to whole groups. With them, an epoch has as many
+    samples as there are exchanges; each task makes up its share of them, and is asked of the volumes that have it in
+    proportion to how many exchanges of the tasks asked for they have; volumes with none are left out.
     """
 
     def __init__(
@@ -112,7 +112,8 @@ class VolumeCourse(TorchDataset[Draw]):
 def _shared_out(counts: Sequence[Mapping[CTTask, float]], shares: Mapping[CTTask, float]) -> list[dict[CTTask, float]]:
     """Of volumes with so many exchanges of each task, how often each is wanted in an epoch: each task makes up its
     share."""
-    sizes = [sum(tasks.values()) for tasks in counts]
+    sizes = [sum(count for task, count in tasks.items() if shares.get(task)) for tasks in counts]
+    total = sum(sum(tasks.values()) for tasks in counts)
     held = {
         task: sum(size for size, tasks in zip(sizes, counts, strict=True) if task in tasks)
         for task, share in shares.items()
@@ -123,7 +124,7 @@ def _shared_out(counts: Sequence[Mapping[CTTask, float]], shares: Mapping[CTTask
         raise DatasetError(
             f"no exchange is of a task that the recipe's shares ask for ({', '.join(held)}); change them"
         )
-    each = {task: sum(sizes) * share / sum(asked.values()) / held[task] for task, share in asked.items()}
+    each = {task: total * share / sum(asked.values()) / held[task] for task, share in asked.items()}
     return [
         {task: size * each[task] for task in tasks if task in each} for size, tasks in zip(sizes, counts, strict=True)
     ]

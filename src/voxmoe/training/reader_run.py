@@ -133,5 +133,7 @@ def _calibrate(
 def _course(recipe: ReaderRecipe, exchanges: Sequence[Exchange]) -> VolumeCourse:
     fit = recipe.fit
     step_size = fit.batch_size * fit.accumulation
-    steps = fit.max_steps if fit.max_steps > 0 else max(1, round(fit.epochs * len(exchanges) / step_size))
-    return VolumeCourse(exchanges, recipe.shares, recipe.together, step_size, steps, recipe.seed)
+    course = VolumeCourse(exchanges, recipe.shares, recipe.together, step_size, max(fit.max_steps, 1), recipe.seed)
+    if fit.max_steps < 1:
+        course.steps = max(1, round(fit.epochs * course.samples / step_size))
+    return course
