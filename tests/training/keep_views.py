@@ -9,12 +9,6 @@ from voxmoe.training.features import ImageCache
 GRID, VIEWS = (16, 16, 16), AugmentSettings(variants=6)
 
 
-def keep(cohort: str) -> list[str]:
-    """Keep them all; the files in which they lie."""
-    files = {study.id: study for study in find_studies(cohort)}
-    kept = ImageCache(GRID, "float32").of_all(files, lambda *_: None, VIEWS, 3)
-    return sorted(str(path) for paths in kept.paths.values() for path in paths)
-
-
 if __name__ == "__main__":
-    keep(sys.argv[1])
+    files = {study.id: study for study in find_studies(sys.argv[1])}
+    ImageCache(GRID, "float32").of_all(files, lambda *_: None, VIEWS, 3)
