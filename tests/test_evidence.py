@@ -203,7 +203,10 @@ def test_ask_measures_and_draws(
     code, out, _ = voxmoe(*asked, "--mask", mask, "--picture", picture)
     assert code == 0
     assert "measured in the given mask" in out
-    assert re.search(r"SNFH: \d+\.\d mL \(\d+\.\d\d % of the brain: .*\(sphericity 0\.\d\d, elongation", out)
+    assert re.search(
+        r"SNFH: \d+\.\d mL \(\d+\.\d\d % of the brain: .*\((means of the components: )?sphericity \d\.\d\d, elongation",
+        out,
+    )
     assert re.search(r"\(\d+ components?, the largest \d+%\)", out)
     assert picture.is_file()
     assert f"picture: {picture}" in out

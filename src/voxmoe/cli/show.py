@@ -437,9 +437,10 @@ def scan_report(found: dict[str, Any]) -> None:
     out.print(f"LIMITS     {found['limits']}")
 
 
-def _shape(shape: dict[str, Any]) -> str:
+def _shape(shape: dict[str, Any], components: int) -> str:
     numbers = ", ".join(f"{name} {shape[name]:.2f}" for name in ("sphericity", "elongation") if shape[name] is not None)
-    return f"{shape['category']} ({numbers})" if numbers else str(shape["category"])
+    mean = "means of the components: " * (components > 1)
+    return f"{shape['category']} ({mean}{numbers})" if numbers else str(shape["category"])
 
 
 def _evidence(evidence: dict[str, Any]) -> None:
@@ -458,7 +459,7 @@ def _evidence(evidence: dict[str, Any]) -> None:
         count = spread["components"]
         parts = f"{count} component{'s' * (count != 1)}, the largest {spread['core_fraction']:.0%}"
         out.print(
-            f"     {key}: {label['volume_mm3'] / 1000:.1f} mL ({share}); {regions}; {_shape(shape)}; "
+            f"     {key}: {label['volume_mm3'] / 1000:.1f} mL ({share}); {regions}; {_shape(shape, count)}; "
             f"{spread['category']} ({parts})"
         )
     if not evidence["agreement"]:
