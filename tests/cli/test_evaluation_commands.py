@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
+from voxmoe import default
 from voxmoe.evaluation.results import save
 from voxmoe.evaluation.said import evaluate_said
 from voxmoe.vocabulary import CTTask
@@ -135,3 +137,12 @@ def test_readers_out_and_back(voxmoe: Run, dataset: Path, tmp_path: Path) -> Non
     code, printed, _ = voxmoe("readers", "score", tmp_path / "reading", dataset, "--json")
     assert code == 0
     assert json.loads(printed)["readings"] == 16
+
+
+def test_the_shipped_model_can_be_named_beside_another(
+    voxmoe: Run, tiny_model: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(default, "SHIPPED", tiny_model)
+    code, _, err = voxmoe("evaluate", tiny_model, dataset, "--split", "train", "--beside", "pocket")
+    assert code == 2
+    assert f"{tiny_model}: is the second model here that tables call mpLLM" in err

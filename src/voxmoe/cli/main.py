@@ -544,7 +544,7 @@ def evaluate(
                 model_at(model),
                 dataset,
                 text_only=text_only,
-                beside=beside or (),
+                beside=[model_at(other) for other in beside or ()],
                 split=split,
                 text=text,
                 modality_subsets=modality_subsets,
