@@ -102,6 +102,14 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
+# Apart from all else: wherever DeepSpeed can be imported, transformers imports it.
+DEEPSPEED := .venv/deepspeed
+
+$(DEEPSPEED)/.installed: $(BIN)/.installed-dev
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --no-deps --no-build-isolation \
+		--target $(DEEPSPEED) --upgrade deepspeed einops hjson msgpack ninja py-cpuinfo
+	touch $@
+
 test: lint types unit
 
 lint: $(BIN)/.installed-dev
@@ -111,7 +119,7 @@ lint: $(BIN)/.installed-dev
 types: $(BIN)/.installed-dev
 	$(BIN)/mypy
 
-unit: $(BIN)/.installed-dev
+unit: $(BIN)/.installed-dev $(DEEPSPEED)/.installed
 	$(BIN)/pytest --numprocesses 2
 
 clean:

@@ -1,4 +1,5 @@
-"""Several processes learn what one learns, as copies (DDP) and with the weights shared out among them (FSDP)."""
+"""Several processes learn what one learns, as copies (DDP) and with weights or the optimiser's state shared out among
+them (FSDP, DeepSpeed)."""
 
 import json
 import os
@@ -76,10 +77,26 @@ def warmed_alone(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "voxmoe"]
 
 
+DEEPSPEED_AT = Path(sys.prefix) / "deepspeed"
+"""It lies apart (`make test` puts it there): wherever it can be imported, transformers imports it."""
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "ACCELERATE_TORCH_DEVICE": "cpu",
+    "DS_ACCELERATOR": "cpu",
+}
+
+
+def environment_of(launcher: list[str]) -> dict[str, str]:
+    """Only what is launched by DeepSpeed finds it."""
+    if launcher is not DEEPSPEED:
+        return ENVIRONMENT
+    return {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, [str(DEEPSPEED_AT), os.getenv("PYTHONPATH")]))}
+
+
 def launch(launcher: list[str], recipe: Path, changes: list[str], out: Path) -> None:
     command = [sys.executable, *launcher, "train", str(recipe), *changes, f"out={out}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_TORCH_DEVICE": "cpu"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment_of(launcher))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count(f"model in {out}") == 1, "one process speaks"
 
@@ -129,10 +146,15 @@ def test_two_processes_teach_a_reader(reader_recipe: Path, tmp_path: Path, monke
     close(recipe.out, tmp_path / "out")
 
 
-FSDP = [
-    *("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp.yaml")),
-    *("--num_processes", "2", "--main_process_port", "0", str(Path(__file__).with_name("fsdp_on_cpu.py"))),
-]
+def by_accelerate(name: str, *options: str) -> list[str]:
+    """Two processes by a shipped config, on a CPU."""
+    config = ("--config_file", str(CONFIGS / f"{name}.yaml"), "--num_processes", "2", "--main_process_port", "0")
+    return ["-m", "accelerate.commands.launch", *config, *options, str(Path(__file__).with_name(f"{name}_on_cpu.py"))]
+
+
+FSDP = by_accelerate("fsdp")
+DEEPSPEED = by_accelerate("deepspeed", "--mixed_precision", "no")
+needs_deepspeed = pytest.mark.skipif(not DEEPSPEED_AT.is_dir(), reason="DeepSpeed is not there; make test installs it")
 
 
 @pytest.mark.slow
@@ -145,14 +167,28 @@ def test_two_processes_by_the_fsdp_config(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [TORCHRUN, FSDP], ids=["torchrun", "fsdp"])
+@needs_deepspeed
+def test_two_processes_by_the_deepspeed_config(alone: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    launch(DEEPSPEED, tiny_recipe, CHANGES, tmp_path / "out")
+    close(alone, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param(TORCHRUN, id="torchrun"),
+        pytest.param(FSDP, id="fsdp"),
+        pytest.param(DEEPSPEED, id="deepspeed", marks=needs_deepspeed),
+    ],
+)
 def test_two_processes_that_are_killed_go_on(
     launcher: list[str], alone: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     command = [sys.executable, *launcher, "train", str(tiny_recipe), *CHANGES, f"out={out}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_TORCH_DEVICE": "cpu"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment_of(launcher), **quiet) as process:
         while last_checkpoint(out / "checkpoints") is None:
             assert process.poll() is None, "it was to be killed after its first checkpoint"
             time.sleep(0.002)
