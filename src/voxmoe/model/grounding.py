@@ -114,11 +114,16 @@ def grounding_loss(logits: Float[Tensor, "B Q D H W"], parts: Float[Tensor, "B P
         truth = torch.cat([1 - parts.sum(dim=1, keepdim=True), parts], dim=1).clamp(0, 1)
         logs = F.log_softmax(logits.float(), dim=1)
         entropy = -(truth * logs).sum(dim=1).mean()
+        # what two groups share is the sum of what their members share, so no group is ever spread out over voxels
+        guessed, true = logs.exp().flatten(2), truth.flatten(2)
         groups = _groups().to(logits.device)
-        guessed = torch.einsum("gq,bqdhw->gbdhw", groups, logs.exp()).flatten(1)
-        true = torch.einsum("gq,bqdhw->gbdhw", groups, truth).flatten(1)
-        shared, total = (guessed * true).sum(dim=1), (guessed.square() + true.square()).sum(dim=1)
-        dice = (2 * shared + 1) / (total + 1)
+
+        def shared(one: Float[Tensor, "B Q N"], other: Float[Tensor, "B Q N"]) -> Float[Tensor, " G"]:
+            members = (one @ other.mT).sum(dim=0)
+            return (groups @ members * groups).sum(dim=1)
+
+        total = shared(guessed, guessed) + shared(true, true)
+        dice = (2 * shared(guessed, true) + 1) / (total + 1)
         return entropy + 1 - dice.mean()
 
 
