@@ -38,7 +38,7 @@ TEXT = {
     "vocab_size": 40,
     "hidden_size": 12,
     "intermediate_size": 16,
-    "num_hidden_layers": 1,
+    "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
     "head_dim": 6,
@@ -75,14 +75,18 @@ def _as_lists(model: Any, images: Tensor) -> Tensor:
     return _one_by_one(model, images[:, None])
 
 
-def _as_patches(model: Any, images: Tensor) -> Tensor:
-    """Qwen2.5-VL takes patches, here those of its own processor."""
+def as_patches(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Patches as Qwen2.5-VL's own processor cuts them, and their grid."""
     config = model.config.vision_config
     cut = Qwen2VLImageProcessorPil().patchify
     sizes = (config.patch_size, config.spatial_merge_size, config.temporal_patch_size)
     patches, rows, columns = zip(*(cut(image.numpy(), *sizes) for image in images), strict=True)
     grid = torch.tensor([[1, height, width] for height, width in zip(rows, columns, strict=True)])
-    pixels = torch.cat([torch.tensor(part) for part in patches])
+    return torch.cat([torch.tensor(part) for part in patches]), grid
+
+
+def _as_patches(model: Any, images: Tensor) -> Tensor:
+    pixels, grid = as_patches(model, images)
     return torch.stack(list(model.get_image_features(pixel_values=pixels, image_grid_thw=grid).pooler_output))
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from image_text import KINDS, SIDE, make_model
+from image_text import KINDS, SIDE, as_patches, make_model
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from voxmoe.errors import QuestionError, WeightsError
 from voxmoe.imaging.windows import PictureSettings
@@ -75,21 +75,31 @@ def batch_of(reader: VolumeReader, questions: list[str], answers: list[str] | No
 # --------------------------------------------------------------------------------------------------- the original model
 
 
-@pytest.mark.parametrize("name", ["llava", "llava-siglip", "idefics3", "smolvlm", "internvl"])
+@every_family
 @torch.no_grad()
 def test_one_slice_is_read_as_the_original_model_reads_an_image(name: str, folders: dict[str, Path]) -> None:
-    """Those whose own forward pass is causal over image tokens: the picture's tokens in place of placeholders."""
+    """As the whole model reads it, loaded by itself, with the picture's tokens in place of placeholders."""
     reader = reader_of(folders[name])
     pixels = pictures(reader, 1, 1)
     batch = batch_of(reader, ["where is it?"])
     found = reader(**batch, pixels=pixels).logits
-    model = reader.model
+    model = AutoModelForImageTextToText.from_pretrained(folders[name], dtype=torch.float32).eval()
     images = (pixels[0].expand(-1, 3, -1, -1) / 255 - 0.5) / 0.5
     seen = reader.look(pixels).fused.tokens.shape[1]
     image = getattr(model.config, "image_token_id", None) or model.config.image_token_index
     ids = torch.cat([batch["prefix_ids"], torch.full((1, seen), image), batch["prompt_ids"]], dim=1)
-    values = images[None] if name in ("idefics3", "smolvlm") else images
-    expected = model(input_ids=ids, pixel_values=values).logits[:, -1]
+    shown = (ids == image).long()
+    given: dict[str, Any] = {"pixel_values": images}
+    if name in ("idefics3", "smolvlm"):
+        given = {"pixel_values": images[None]}
+    elif name == "gemma3":
+        given |= {"token_type_ids": shown}
+    elif name == "paligemma":
+        given |= {"token_type_ids": torch.zeros_like(ids)}
+    elif name == "qwen2_5_vl":
+        patches, grid = as_patches(model, images)
+        given = {"pixel_values": patches, "image_grid_thw": grid, "mm_token_type_ids": shown}
+    expected = model(input_ids=ids, **given).logits[:, -1]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 

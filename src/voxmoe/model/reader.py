@@ -2,8 +2,8 @@
 
 The sequence is what the model's chat form puts before a picture, the tokens of the volume, the rest of the prompt, and
 the answer. Prompts are padded on the left and answers on the right, so that the answer always begins at the same
-place and logits are computed only from there on. All of a volume's tokens are seen causally, as text is, whatever a
-family does with those of a single image.
+place and logits are computed only from there on. Where tokens stand, and which of them see one another both ways, is
+as the family has it (`voxmoe.model.layout`).
 
 Several prompts may ask about one volume: `volume` tells which of the V volumes each of the B prompts is about. Task
 experts see a volume by what it is asked for: prompts of one task share what they make of it.
@@ -24,6 +24,7 @@ from pydantic import NonNegativeInt, ValidationError
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedConfig
+from transformers.masking_utils import create_masks_for_generate
 from transformers.utils import ModelOutput
 
 from voxmoe.errors import WeightsError
@@ -31,6 +32,7 @@ from voxmoe.imaging.windows import PictureSettings
 from voxmoe.model.adaptation import AdaptationSettings, VolumeFeatures, adapt
 from voxmoe.model.image_text import BaseSettings, load_base
 from voxmoe.model.language import LoraSettings, add_lora
+from voxmoe.model.layout import Layout, lay_out
 from voxmoe.model.own_weights import OwnWeights
 from voxmoe.model.routing import Routing, mean_embedding
 from voxmoe.model.task_experts import ExpertCost, TaskExpertSettings
@@ -235,24 +237,33 @@ class VolumeReader(OwnWeights):
         prompt_ids: Int[Tensor, "B Q"],
         prompt_mask: Int[Tensor, "B Q"],
         view: View | None,
-    ) -> tuple[Float[Tensor, "B S O"], Int[Tensor, "B S"]]:
-        """Prefix, volume and prompt as embeddings, with their mask."""
-        parts = [self._embed(prefix_ids), self._embed(prompt_ids)]
-        masks = [torch.ones_like(prefix_ids), prompt_mask]
+    ) -> tuple[Float[Tensor, "B S O"], Layout]:
+        """Prefix, volume and prompt as embeddings, and where they stand."""
+        parts, present, tokens = [self._embed(prefix_ids), self._embed(prompt_ids)], None, 0
         if not self.settings.blind:
             if view is None:
                 raise ValueError("the reader sees volumes: give `pixels`, or what `view` gives")
-            fused = view.seen.fused
-            parts.insert(1, fused.tokens[view.whose].to(parts[0].dtype))
-            masks.insert(1, fused.mask[view.whose].to(prompt_mask.dtype))
-        return torch.cat(parts, dim=1), torch.cat(masks, dim=1)
+            parts.insert(1, view.seen.fused.tokens[view.whose].to(parts[0].dtype))
+            present = view.seen.present[view.whose]
+            tokens = view.seen.tokens.shape[2]
+        family = self.adaptation.family
+        layout = lay_out(torch.ones_like(prefix_ids), prompt_mask, present, tokens, family.mutual, family.placed)
+        return torch.cat(parts, dim=1), layout
 
-    def _decode(self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None = None) -> Tensor:
-        """The hidden states of the last `embeds`; what came before them is in the cache."""
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
+    def _decode(self, embeds: Tensor, layout: Layout, cache: DynamicCache | None = None) -> Tensor:
+        """The hidden states of the last `embeds` of a layout; what came before them is in the cache."""
+        positions = layout.positions[:, :, -embeds.shape[1] :]
+        seen: Any = layout.mask
+        if layout.blocks is not None and embeds.shape[1] == layout.mask.shape[1]:
+            seen = create_masks_for_generate(
+                self.language_model.config, embeds, layout.mask, cache, block_sequence_ids=layout.blocks
+            )
         kept = {} if cache is None else {"past_key_values": cache, "use_cache": True}
         hidden: Tensor = self.language_model(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, **({"use_cache": False} | kept)
+            inputs_embeds=embeds,
+            attention_mask=seen,
+            position_ids=positions if len(positions) > 1 else positions[0],
+            **({"use_cache": False} | kept),
         ).last_hidden_state
         return hidden
 
@@ -286,12 +297,12 @@ class VolumeReader(OwnWeights):
         these.
         """
         view = self._viewed(prompt_ids, prompt_mask, view, volumes)
-        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
+        embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
         if answer_ids is None or answer_mask is None:
-            return ReaderOutput(logits=self._logits(self._decode(embeds, mask)[:, -1]))
+            return ReaderOutput(logits=self._logits(self._decode(embeds, layout)[:, -1]))
         end = embeds.shape[1] - 1
         embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
-        hidden = self._decode(embeds, torch.cat([mask, answer_mask], dim=1))
+        hidden = self._decode(embeds, layout.followed_by(answer_mask))
         losses = {"text": self._text_loss(hidden[:, end:-1], answer_ids, answer_mask)}
         if view is not None and view.routing is not None and view.routing.tasks is not None:
             losses["routing"] = self.adaptation.routing_loss(view.routing)
@@ -336,12 +347,12 @@ class VolumeReader(OwnWeights):
         """The natural logarithm of how likely each answer is, all its tokens together, after the prompt that `whose`
         names. A prompt is read once for all its answers."""
         view = self._viewed(prompt_ids, prompt_mask, view, volumes)
-        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
+        embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
         cache = DynamicCache(config=self.language_model.config)
-        before = self._decode(embeds, mask, cache)[:, -1:]
+        before = self._decode(embeds, layout, cache)[:, -1:]
         cache.batch_select_indices(whose)
-        seen = torch.cat([mask[whose], answer_mask[:, :-1]], dim=1)
-        hidden = self._decode(self._embed(answer_ids[:, :-1]), seen, cache)
+        layout = layout.of(whose).followed_by(answer_mask[:, :-1])
+        hidden = self._decode(self._embed(answer_ids[:, :-1]), layout, cache)
         rows, losses = self._token_losses(torch.cat([before[whose], hidden], dim=1), answer_ids, answer_mask)
         return losses.new_zeros(len(whose)).index_add(0, rows, -losses)
 
@@ -357,17 +368,17 @@ class VolumeReader(OwnWeights):
     ) -> Int[Tensor, "B L"]:
         """Token ids of the likeliest answers, word by word; what follows an answer's end is its last token again."""
         view = self._viewed(prompt_ids, prompt_mask, view, volumes)
-        embeds, mask = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
-        ends = torch.tensor(self._ends, device=mask.device)
+        embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
+        ends = torch.tensor(self._ends, device=embeds.device)
         cache = DynamicCache(config=self.language_model.config)
         said: list[Tensor] = []
-        over = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
+        over = torch.zeros(len(embeds), dtype=torch.bool, device=embeds.device)
         while len(said) < max_new_tokens and not over.all():
-            words = self._logits(self._decode(embeds, mask, cache)[:, -1]).argmax(dim=-1)
+            words = self._logits(self._decode(embeds, layout, cache)[:, -1]).argmax(dim=-1)
             said.append(torch.where(over, ends[0], words))
             over |= torch.isin(words, ends)
             embeds = self._embed(words[:, None])
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            layout = layout.followed_by(layout.mask.new_ones(len(embeds), 1))
         return torch.stack(said, dim=1)
 
     @property

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers.vision_utils import get_vision_window_index
 
 from voxmoe.errors import ImageError, WeightsError
+from voxmoe.model.layout import Mutual
 from voxmoe.model.slices import Arrange, Volumes
 
 # -------------------------------------------------------------------------------------------------------------- towers
@@ -100,6 +101,10 @@ class Family:
     layers_read: Callable[[Any, int], int] = _all_layers
     """By the model's configuration, how many of so many layers have a part in what is read of the tower."""
     words: PictureWords = PictureWords()
+    mutual: Mutual = "nothing"
+    """Which tokens see one another both ways in the decoder."""
+    placed: bool = False
+    """Whether a picture's tokens have places along three axes there."""
 
 
 def _chosen_layers(config: Any) -> list[int]:
@@ -180,7 +185,7 @@ _IDEFICS = PictureWords("<image>", f"{_FAKE}<global-img>", _FAKE)
 _GEMMA = PictureWords("<start_of_image>", "\n\n<start_of_image>", "<end_of_image>\n\n")
 FAMILIES = MappingProxyType(
     {
-        "gemma3": Family("vision_tower", "multi_modal_projector", words=_GEMMA),
+        "gemma3": Family("vision_tower", "multi_modal_projector", words=_GEMMA, mutual="slices"),
         # Their own `get_image_features` takes an image of zeros for padding and leaves it out; a slice may be all zero.
         "idefics3": Family("vision_model", "connector", "text_model", words=_IDEFICS),
         "smolvlm": Family("vision_model", "connector", "text_model", words=_IDEFICS),
@@ -193,9 +198,16 @@ FAMILIES = MappingProxyType(
             words=PictureWords("<IMG_CONTEXT>", "<img>", "</img>"),
         ),
         "llava": Family("vision_tower", "multi_modal_projector", see=_llava_sees, layers_read=_up_to_chosen),
-        "paligemma": Family("vision_tower", "multi_modal_projector", words=PictureWords(plain=("", "{bos}", "\n"))),
+        "paligemma": Family(
+            "vision_tower", "multi_modal_projector", words=PictureWords(plain=("", "{bos}", "\n")), mutual="prompts"
+        ),
         "qwen2_5_vl": Family(
-            "visual", "visual.merger", see=_qwen_sees, project=_qwen_projects, words=PictureWords("<|image_pad|>")
+            "visual",
+            "visual.merger",
+            see=_qwen_sees,
+            project=_qwen_projects,
+            words=PictureWords("<|image_pad|>"),
+            placed=True,
         ),
     }
 )
