@@ -80,6 +80,18 @@ def test_heads_that_contradict_each_other_are_named(said: Answer, present: bool,
     assert reported.notes == ((note,) if note else ())
 
 
+def test_nothing_that_is_said_of_a_label_denies_that_it_is_there() -> None:
+    heads = answer("<1%", ABSENT, "single lesion", "frontal")
+    weighed = answer("<1%", ABSENT, ABSENT, "frontal")
+    reported = _answered_label(GLI.labels[0], weighed.terms, heads.terms, None)
+    assert reported.terms[Task.SHAPE] == reported.terms[Task.SPREAD] == ()
+    assert reported.terms[Task.VOLUME]
+    assert reported.notes == (
+        "the head for shape took it to be absent",
+        "weighed with the mask, spread would be that of an absent label",
+    )
+
+
 def test_a_model_reports_every_label_of_its_profile(tiny_model: Path) -> None:
     answerer = Answerer.from_pretrained(tiny_model)
     report = report_by_model(answerer, make_study(modalities=(Modality.T1, Modality.T2)))
