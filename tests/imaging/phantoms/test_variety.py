@@ -13,6 +13,7 @@ from voxmoe.imaging.phantoms.contrasts import Contrast
 from voxmoe.imaging.phantoms.diseases import draw_foci
 from voxmoe.imaging.phantoms.foci import Focus
 from voxmoe.imaging.phantoms.parameters import Parameters, draw_parameters
+from voxmoe.imaging.phantoms.template import dural_folds
 from voxmoe.imaging.phantoms.voxels import Raster
 from voxmoe.vocabulary import PROFILES_BY_NAME, Modality
 
@@ -21,8 +22,13 @@ DRAWN = [draw_parameters(PREOPERATIVE, 11, index) for index in range(60)]
 T1, T1GD, T2, FLAIR = Modality
 
 
-def of_contrast(name: str) -> Callable[[Parameters], list[float]]:
-    return lambda drawn: [getattr(contrast, name) for contrast in drawn.modalities.values()]
+def of_contrast(name: str, *modalities: Modality) -> Callable[[Parameters], list[float]]:
+    return lambda drawn: [getattr(drawn.modalities[modality], name) for modality in modalities or Modality]
+
+
+def uptake(tissue: str) -> Callable[[Parameters], list[float]]:
+    """How many times brighter a tissue is in T1Gd than in T1."""
+    return lambda drawn: [drawn.modalities[T1GD].brightness[tissue] / drawn.modalities[T1].brightness[tissue]]
 
 
 def bright(modality: Modality, tissue: str, than: str = "") -> Callable[[Parameters], list[float]]:
@@ -36,16 +42,20 @@ def bright(modality: Modality, tissue: str, than: str = "") -> Callable[[Paramet
 @pytest.mark.parametrize(
     ("values", "low", "high"),
     [
-        (of_contrast("gamma"), 0.88, 1.15),
+        (of_contrast("gamma", T1, T1GD), 0.88, 1.15),
+        (of_contrast("gamma", T2), 0.65, 1.15),
+        (of_contrast("gamma", FLAIR), 0.8, 1.15),
         (of_contrast("bias"), 0.02, 0.12),
         (of_contrast("noise"), 0.01, 0.06),
         (of_contrast("texture"), 0.01, 0.04),
         (of_contrast("thickness"), 1.0, 5.5),
         (of_contrast("rim_shading"), 0.0, 0.3),
-        (bright(T1GD, "vessel"), 1.3, 3.0),
-        (bright(T1GD, "plexus"), 1.1, 2.0),
-        (bright(T1GD, "dura"), 0.9, 1.9),
-        (bright(T1GD, "rim"), 1.3, 2.4),
+        (uptake("vessel"), 1.6, 3.6),
+        (uptake("plexus"), 1.6, 3.0),
+        (uptake("dura"), 1.2, 2.6),
+        (uptake("rim"), 1.12, 2.6),
+        (uptake("halo"), 0.92, 1.08),
+        (uptake("core"), 0.92, 1.08),
         (bright(T2, "csf"), 2.3, 4.0),
         (lambda drawn: [drawn.dura], 0.0, 0.9),
         (lambda drawn: [drawn.anatomy.strip_offset], -0.3, 1.8),
@@ -70,7 +80,6 @@ def test_what_is_drawn_fills_its_range_and_keeps_to_it(
         ("csf", "grey", FLAIR),
         ("grey", "csf", T2),
         ("grey", "halo", FLAIR),
-        ("halo", "rim", T1GD),
         ("cyst", "rim", T1GD),
         ("cavity", "halo", T1),
     ],
@@ -136,6 +145,22 @@ def test_vessels_plexus_and_dura_enhance_without_a_lesion(subject: Subject) -> N
         where = brain.voxels.on_grid((fraction > 0.9) & brain.inside) & healthy
         assert where.sum() > 20
         assert np.median(image[where]) > least
+
+
+def test_falx_and_tentorium_lie_between_the_halves_and_over_the_cerebellum() -> None:
+    mni = np.indices((141, 181, 141)).reshape(3, -1).astype(np.float32)
+    mni -= np.array([[70], [108], [60]], dtype=np.float32)
+    x, y, z = mni
+    folds = dural_folds([x, y, z])
+    assert 0 <= folds.min() < folds.max() <= 1
+    falx = (x == 0) & (folds > 0.9)
+    assert falx[(y == 40) & (z == 45)].any(), "between the frontal lobes"
+    inner = (y > -42) & (y < 27) & (z > 2) & (z < 25)
+    assert not folds[inner & (np.abs(x) < 15)].any(), "not through corpus callosum and ventricles"
+    tent = (folds > 0.5) & (np.abs(x) > 20)
+    assert -40 < z[tent].min() < z[tent].max() < 2
+    assert y[tent].max() < -18, "behind the brainstem"
+    assert not folds[(np.abs(x) < 14) & (y > -40) & (z < 2) & (y < -20)].any(), "open for the brainstem"
 
 
 def test_more_is_stripped_where_the_offset_is_larger() -> None:

@@ -13,7 +13,7 @@ from voxmoe.imaging.grid import Box, bounding_box
 from voxmoe.imaging.phantoms.anatomy import Anatomy
 from voxmoe.imaging.phantoms.geometry import Flat, in_chunks
 from voxmoe.imaging.phantoms.noise import line_places, linear_weights, separable
-from voxmoe.imaging.phantoms.template import deep_share, load_template
+from voxmoe.imaging.phantoms.template import deep_share, dural_folds, load_template
 from voxmoe.imaging.phantoms.vessels import plexus_map, vessel_map
 from voxmoe.imaging.phantoms.voxels import Raster, Voxels
 from voxmoe.imaging.phantoms.warp import COARSE, Push, Warp, sample
@@ -39,6 +39,8 @@ class Brain:
     deep: Flat
     vessel: Flat
     plexus: Flat
+    folds: Flat
+    """Falx and tentorium."""
 
 
 def _candidates(warp: Warp, raster: Raster) -> Voxels:
@@ -113,7 +115,7 @@ def _sampled(warp: Warp, voxels: Voxels) -> dict[str, Flat]:
     for name, values in zip(distances, flat, strict=True):
         sampled[name] = voxels.flat(separable(values.reshape(between[0].shape, order="F"), weights))
     mni = [axis + np.float32(start) for axis, start in zip(coordinates, template.origin_mni, strict=True)]
-    return sampled | {"deep": deep_share(mni, sampled["depth"])}
+    return sampled | {"deep": deep_share(mni, sampled["depth"]), "dura": dural_folds(mni)}
 
 
 def grow_brain(anatomy: Anatomy, pushes: Sequence[Push], raster: Raster) -> Brain:
@@ -127,4 +129,4 @@ def grow_brain(anatomy: Anatomy, pushes: Sequence[Push], raster: Raster) -> Brai
     inside = _largest_piece(at["depth"] > np.clip(edge, -_MARGIN_MM + 1, 4), voxels)
     vessel = vessel_map(anatomy, warp, voxels)
     plexus = plexus_map(anatomy, warp, voxels, tissues["ventricle"])
-    return Brain(voxels, inside, at["depth"], vessel=vessel, plexus=plexus, **tissues)
+    return Brain(voxels, inside, at["depth"], vessel=vessel, plexus=plexus, folds=at["dura"], **tissues)

@@ -123,6 +123,7 @@ def _metastasis(rng: Rng, smallest: float) -> Focus:
         roughness=uniform(rng, 0.03, 0.18),
         grain=uniform(rng, 0.1, 0.6),
         halo=lognormal(rng, 3.0, 0.9, 0.3, 25.0) * min(tumour, 0.3) if swollen else 0.0,
+        push=uniform(rng, 0.0, 0.25) if large else 0.0,
     )
 
 

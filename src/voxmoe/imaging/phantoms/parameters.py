@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from voxmoe.imaging.phantoms.anatomy import Anatomy, draw_anatomy
-from voxmoe.imaging.phantoms.contrasts import Contrast, draw_contrast
+from voxmoe.imaging.phantoms.contrasts import Contrast, draw_contrasts
 from voxmoe.imaging.phantoms.diseases import draw_foci
 from voxmoe.imaging.phantoms.draws import draw_seed, uniform
 from voxmoe.imaging.phantoms.foci import Focus
@@ -62,7 +62,7 @@ def draw_parameters(profile: Profile, seed: int, index: int, take: int = 0, mask
         spots=float(np.clip(rng.exponential(0.006), 0, 0.04)),
         dura=uniform(rng, 0.0, 0.9),
         seed=draw_seed(rng),
-        modalities={modality: draw_contrast(scanner, modality) for modality in Modality},
+        modalities=draw_contrasts(scanner),
     )
     if masks is None:
         return drawn

@@ -45,6 +45,24 @@ def deep_share(mni: Sequence[Float32[np.ndarray, "..."]], depth: Float32[np.ndar
     return share
 
 
+def dural_folds(mni: Sequence[Float32[np.ndarray, " N"]]) -> Float32[np.ndarray, " N"]:
+    """How much of each voxel of 1 mm, at template mm, falx and tentorium fill: sheets about a millimetre thick."""
+    x, y, z = mni
+    share = np.zeros(x.shape, dtype=np.float32)
+    at = np.flatnonzero(np.abs(x) < 1)
+    middle, above = y[at], z[at]
+    around = np.square((middle + 18) / 60) + np.square((above - 2) / 38) > 1  # over the corpus callosum
+    share[at] = (1 - np.abs(x[at])) * (around & (above > np.where(middle > 0, -15, 2)))
+    beside = np.abs(x)
+    # from the straight sinus down to the transverse sinuses
+    at = np.flatnonzero((np.abs(z - 15.2 - 0.22 * y + 0.65 * beside) < 1.2) & (y < -20) & (beside < 52))
+    side, behind = beside[at], y[at]
+    open_front = np.square(side / 17) + np.square((behind + 25) / 20) < 1  # for the brainstem
+    away = np.abs(z[at] - 15.2 - 0.22 * behind + 0.65 * side) / np.float32(1.2)
+    np.maximum.at(share, at, (1 - away) * ~open_front)
+    return share
+
+
 def template_path(kind: str) -> Path:
     return packaged("nilearn", _FILE.format(kind))
 
