@@ -12,9 +12,10 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Num, Shaped, UInt8
 
+from voxmoe.imaging.parts import Part, label_parts
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import where_label
-from voxmoe.vocabulary import Modality
+from voxmoe.vocabulary import Modality, Profile
 
 GridShape = tuple[int, int, int]
 """Depth, height, width in voxels."""
@@ -86,6 +87,8 @@ class GriddedStudy:
     images: Float[np.ndarray, "M D H W"]
     present: Bool[np.ndarray, " M"]
     box: Box
+    parts: Float[np.ndarray, "P D H W"] | None = None
+    """How much of each voxel each part of the lesions fills, where that was read from a mask."""
 
 
 def to_grid(study: Study, grid: GridShape) -> GriddedStudy:
@@ -110,6 +113,12 @@ def label_fractions(
     """How much of each cell of the model's grid each label covers, 0 to 1."""
     cropped = mask[box.slices]
     return np.stack([resample(where_label(cropped, own), grid) for own in values.values()])
+
+
+def part_fractions(mask: UInt8[np.ndarray, "X Y Z"], profile: Profile, box: Box, grid: GridShape) -> np.ndarray:
+    """How much of each cell of the model's grid each `Part` covers, [P, D, H, W] in 0 to 1."""
+    shown = label_parts(profile)[mask[box.slices]]
+    return np.stack([resample(shown == part, grid) for part in Part])
 
 
 def from_grid(

@@ -5,6 +5,7 @@ Shapes: B batch, O language-model width, A classes or entries of a task.
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -27,6 +28,8 @@ class LossWeights(Settings):
     shape: float = 1.0
     spread: float = 1.0
     out_of_scope: float = 1.0
+    coarse_map: float = Field(default=0.0, ge=0)
+    """Of the map on the fused tokens (`voxmoe.model.coarse_map`); with 0 the model has none."""
 
 
 class TaskHeads(nn.Module):

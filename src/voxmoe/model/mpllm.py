@@ -6,7 +6,7 @@ on.
 
 Shapes: B batch, M modality, D H W voxels of the model's grid, T vision token, K vision width, Q question token, A
 answer token, S = 1 + T + Q + A, O language-model width, V vocabulary, C cells of a token in the chart, R no part and
-each.
+each, J part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ from transformers.utils import ModelOutput
 
 from voxmoe.errors import WeightsError
 from voxmoe.model.chart import ChartReader, ChartSettings, chart_of
+from voxmoe.model.coarse_map import CoarseMap
 from voxmoe.model.concatenation import Med3DVLMSettings
 from voxmoe.model.connector import ConnectorSettings, make_connector, two_streams
 from voxmoe.model.encoder import EncoderSettings, make_encoder, start_encoder
@@ -68,12 +69,19 @@ class ModelSettings(Settings):
             raise ValueError("gaze looks at vision tokens: set vision, or leave gaze out")
         if self.chart is not None and self.grounding is None:
             raise ValueError("chart shows what the decoder finds: set grounding, or leave chart out")
-        if self.chart is not None and not isinstance(self.connector, ExpertSettings | SingleSettings):
-            raise ValueError(
-                f"chart is added to one token a place, which the connector {self.connector.kind} does not give: set "
-                "connector.kind to experts or single, or leave chart out"
-            )
+        one_a_place = isinstance(self.connector, ExpertSettings | SingleSettings)
+        for name, wanted in (("chart", self.chart is not None), ("loss.coarse_map", self.loss.coarse_map > 0)):
+            if wanted and not one_a_place:
+                raise ValueError(
+                    f"{name} takes one token a place, which the connector {self.connector.kind} does not give: set "
+                    f"connector.kind to experts or single, or leave {name} out"
+                )
         return self
+
+    @property
+    def mapped(self) -> bool:
+        """Whether a coarse map is learnt."""
+        return self.vision is not None and self.loss.coarse_map > 0
 
 
 class MpLLMConfig(PreTrainedConfig):
@@ -107,6 +115,7 @@ class MpLLMOutput(ModelOutput):
     logits: Float[Tensor, "B A V"] | None = None
     heads: dict[str, Float[Tensor, "B C"]] | None = None
     expert_weights: Float[Tensor, "B N"] | None = None
+    filled: Float[Tensor, "B T J"] | None = None
     losses: dict[str, Float[Tensor, ""]] | None = None
 
 
@@ -118,6 +127,8 @@ class _Prompt(NamedTuple):
     mask: Int[Tensor, "B P"]
     asked: Float[Tensor, "B O"] | None = None
     fused: Fused | None = None
+    unmarked: Fused | None = None
+    """As the connector gives it, before any chart is added."""
 
 
 class MpLLM(OwnWeights):
@@ -155,6 +166,8 @@ class MpLLM(OwnWeights):
                 self.chart = ChartReader(settings.chart, vision.tokens, width)
             if settings.gaze is not None:
                 self.gaze = Gaze(settings.gaze, width)
+            if settings.mapped:
+                self.coarse_map = CoarseMap(width, vision.tokens)
         self.post_init()
 
     # ------------------------------------------------------------------ vision
@@ -283,11 +296,12 @@ class MpLLM(OwnWeights):
             raise ValueError(
                 "the model sees images: give `images`, `present`, or `tokens`, `cls`, `present`, or what `look` gives"
             )
+        unmarked = fused
         if self.settings.chart is not None:
             fused = self._with_chart(fused, chart if features is None else features.chart)
         embeds = torch.cat([start, fused.tokens, question], dim=1)
         mask = torch.cat([torch.ones_like(bos), fused.mask.to(question_mask.dtype), question_mask], dim=1)
-        return _Prompt(embeds, mask, prompt, fused)
+        return _Prompt(embeds, mask, prompt, fused, unmarked)
 
     def _with_chart(self, fused: Fused, chart: Float[Tensor, "B T C"] | None) -> Fused:
         if chart is None:
@@ -326,12 +340,13 @@ class MpLLM(OwnWeights):
         answer_mask: Int[Tensor, "B A"] | None = None,
         targets: dict[str, Int[Tensor, "B *C"]] | None = None,
         target_weights: dict[str, Float[Tensor, "B *W"]] | None = None,
+        filled: Float[Tensor, "B T J"] | None = None,
         heads_alone: bool = False,
         **kwargs: Any,
     ) -> MpLLMOutput:
         """Logits of the answer's tokens and of the heads, or with `targets` the loss of equation (2) instead of the
         answer's logits, which are then computed only for tokens that are not padding. `target_weights` multiply the
-        terms of the heads' losses.
+        terms of the heads' losses; `filled` is what a coarse map learns from.
 
         The study is given as voxels (`images`, 0 to 1) or as features computed before (`tokens`, `cls`, `low` from an
         encoder with two streams, and `chart` for a model that reads one), in both cases with the modalities that are
@@ -350,6 +365,8 @@ class MpLLM(OwnWeights):
         heads = self._say(hidden[:, end], asked)
         answered = hidden[:, end:-1] if answer_ids is not None else hidden[:, end:]
         output = MpLLMOutput(heads=heads, expert_weights=None if asked.fused is None else asked.fused.weights)
+        if self.settings.mapped and asked.unmarked is not None and targets is None:
+            output.filled = self.coarse_map(asked.unmarked.tokens)
         if heads_alone:
             return output
         if targets is None:
@@ -358,6 +375,8 @@ class MpLLM(OwnWeights):
         output.losses = head_losses(heads, targets, target_weights)
         if answer_ids is not None and answer_mask is not None:
             output.losses["text"] = self._text_loss(answered, answer_ids, answer_mask)
+        if asked.unmarked is not None:
+            output.losses |= self._map_loss(asked.unmarked, filled)
         factors = self.settings.loss.model_dump()
         output.loss = sum(factors[name] * loss for name, loss in output.losses.items())
         return output
@@ -369,15 +388,43 @@ class MpLLM(OwnWeights):
             return said
         return self.heads.read(self.gaze(prompt.asked, prompt.fused, self.heads.standardise(end)))
 
+    def _map_loss(self, fused: Fused, filled: Float[Tensor, "B T J"] | None) -> dict[str, Float[Tensor, ""]]:
+        """What a coarse map learns from masks, if there is one."""
+        if not self.settings.mapped:
+            return {}
+        if filled is None:
+            raise ValueError("the model learns a coarse map: give `filled` with the features")
+        return {"coarse_map": self.coarse_map.loss(fused.tokens, filled)}
+
     def say_at_sight(
-        self, features: VisionFeatures, owner: Int[Tensor, " Q"], asked: Float[Tensor, "Q O"]
+        self,
+        features: VisionFeatures,
+        owner: Int[Tensor, " Q"],
+        asked: Float[Tensor, "Q O"],
+        fused: Fused | None = None,
     ) -> dict[str, Float[Tensor, "Q C"]]:
         """What the heads of a model with a gaze say to questions of which the language model has read nothing but the
-        words (`listen`), each about the study of the number `owner`."""
-        fused = self.connector.for_questions(features, owner, asked)
+        words (`listen`), each about the study of the number `owner`; `fused` is what the connector gives for them."""
+        fused = fused or self.connector.for_questions(features, owner, asked)
         if self.settings.chart is not None:
             fused = self._with_chart(fused, None if features.chart is None else features.chart[owner])
         return self.heads.read(self.gaze(asked, fused))
+
+    def losses_at_sight(
+        self,
+        features: VisionFeatures,
+        owner: Int[Tensor, " Q"],
+        asked: Float[Tensor, "Q O"],
+        targets: dict[str, Int[Tensor, "Q *C"]],
+        target_weights: dict[str, Float[Tensor, "Q *W"]] | None = None,
+        filled: Float[Tensor, "V T J"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """The heads' share of equation (2), and that of a coarse map, by what they say at sight."""
+        fused = self.connector.for_questions(features, owner, asked)
+        losses = head_losses(self.say_at_sight(features, owner, asked, fused), targets, target_weights)
+        losses |= self._map_loss(fused, None if filled is None else filled[owner])
+        factors = self.settings.loss.model_dump()
+        return torch.stack([factors[name] * loss for name, loss in losses.items()]).sum()
 
     def _text_loss(
         self,

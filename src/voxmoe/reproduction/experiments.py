@@ -151,6 +151,7 @@ _ABLATIONS = (
     ("as in the tables", MPLLM),
     ("encoder with random weights", Model("untrained-eye", ("model.vision.weights=null", "model.grounding=null"))),
     ("experts' weights without the prompt", _experts("fixed-weights", prompt="nowhere")),
+    ("fused tokens that also learn a coarse map", Model("coarse-map", ("model.loss.coarse_map=1",))),
     ("modalities left out in training (0.2 each)", Model("modality-dropout", ("fit.modality_dropout=0.2",))),
     ("steps of half as many questions, twice as many", Model("half-steps", ("fit.accumulation=1", "fit.max_steps=40"))),
     (

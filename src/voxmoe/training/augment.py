@@ -118,15 +118,19 @@ def apply_view(gridded: GriddedStudy, cell_mm: tuple[float, float, float], view:
     if view is None:
         return gridded
     matrix, offset = _sampling(gridded.images, cell_mm, view)
-    images = np.zeros_like(gridded.images)
+    images, parts = np.zeros_like(gridded.images), gridded.parts
     kept = gridded.present & ~np.array(view.left_out)
     present = kept if kept.any() else gridded.present
     for index in np.flatnonzero(present):
         moved = affine_transform(gridded.images[index], matrix, offset, order=1, mode="grid-constant")
         images[index] = _recoloured(moved, view.factors[index], view.exponents[index])
+    if parts is not None:
+        turned = [affine_transform(part, matrix, offset, order=1, mode="grid-constant") for part in parts]
+        parts = np.stack(turned)
     if view.flip:
         images = images[..., ::-1].copy()
-    return GriddedStudy(images, present, gridded.box)
+        parts = None if parts is None else parts[..., ::-1].copy()
+    return GriddedStudy(images, present, gridded.box, parts)
 
 
 def _recoloured(image: Float32[np.ndarray, "D H W"], factor: float, exponent: float) -> Float32[np.ndarray, "D H W"]:

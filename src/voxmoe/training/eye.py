@@ -10,7 +10,6 @@ thrown away; the encoder is frozen after this.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import log1p
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from voxmoe.errors import TrainingError
 from voxmoe.imaging.parts import Part
+from voxmoe.model.coarse_map import graded
 from voxmoe.model.encoder import Encoder, EncoderSettings
 from voxmoe.model.features import spread
 from voxmoe.model.grounding import Grounding, grounding_loss
@@ -29,8 +29,6 @@ from voxmoe.vocabulary import Modality
 RISE = 0.1001
 """Share of the steps in which the learning rate rises; with 0.1, OneCycleLR would divide by zero at ten steps."""
 _WEIGHT_DECAY = 0.05
-_SHARPEST = 1000
-"""One over the fraction at which the graded scale begins to count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,15 +57,6 @@ class _Probe(nn.Module):
     def forward(self, seen: Float[Tensor, "V S K"], present: Bool[Tensor, "B M"]) -> Float[Tensor, "B L S"]:
         logits: Tensor = self.linear(spread(seen, present).permute(0, 2, 1, 3).flatten(2))
         return logits.transpose(1, 2)
-
-
-def graded(fractions: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Fractions from 0 to 1 on a scale of 0 to 1 on which each doubling above a few tenths of a percent adds about a
-    tenth.
-
-    A label that fills a hundredth of a cell is a third of the way up; on the plain scale it hardly counts.
-    """
-    return torch.log1p(_SHARPEST * fractions) / log1p(_SHARPEST)
 
 
 class _TokenProbe(nn.Module):

@@ -6,13 +6,13 @@ to it; of what is seen also the other settings of the encoder, its weights and i
 decoder, too.
 
 Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens, C cells of a
-token in the chart, P no part and all parts, D H W voxels of the model's grid.
+token in the chart, P no part and all parts, R part, D H W voxels of the model's grid.
 """
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +21,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from voxmoe.errors import CacheError
-from voxmoe.imaging.grid import GriddedStudy, GridShape, to_grid
+from voxmoe.imaging.grid import GriddedStudy, GridShape, part_fractions, to_grid
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.model.chart import chart_of
+from voxmoe.model.coarse_map import filled_cells
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.augment import AugmentSettings, View, apply_view, draw_views
@@ -35,7 +36,8 @@ from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 
 Features = dict[str, Tensor]
 """Of one study: tokens [M, T, K], cls [M, K], present [M], low [M, U, L] from an encoder with two streams, and chart
-[T, C] for a model that reads one. Or what an encoder is shown: images [M, D, H, W] and present."""
+[T, C] for a model that reads one; with masks also filled [T, R], how much of a token's cell each part fills. Or what an
+encoder is shown: images [M, D, H, W] and present."""
 Precision = Literal["float32", "float16", "bfloat16"]
 PRECISION: Precision = "float16"
 """Half of the disk; what is rounded comes out of a norm, so that 11 bits keep it to 0.05 %."""
@@ -121,9 +123,11 @@ class ViewCache(ABC):
     stage: str
     """How the work is called while it goes on."""
 
-    def __init__(self, grid: GridShape, precision: Precision) -> None:
+    def __init__(self, grid: GridShape, precision: Precision, with_parts: bool = False) -> None:
+        """`with_parts` also keeps what the studies' masks show."""
         self.grid = grid
         self.dtype: torch.dtype = getattr(torch, precision)
+        self.with_parts = with_parts
 
     @abstractmethod
     def path(self, digests: Digests, view: View | None = None) -> Path:
@@ -180,19 +184,21 @@ class ViewCache(ABC):
         return paths
 
     def _work(self, files: StudyFiles, views: list[View | None], present: Callable[[Path], bool]) -> _Work:
-        states = FileStates(files_of(files))
+        states = FileStates(files_of(files, self.with_parts))
         digests = states.remembered()
         study = None
         if digests is None:
-            study = load_study(files)
-            digests = study_digests(study)
+            study = load_study(files, self.with_parts)
+            digests = study_digests(study, self.with_parts)
             states.remember(digests)
         paths = [self.path(digests, view) for view in views]
         missing = [(path, view) for path, view in zip(paths, views, strict=True) if not present(path)]
         if not missing:
             return _Work(paths, [])
-        study = study or load_study(files)
+        study = study or load_study(files, self.with_parts)
         gridded = to_grid(study, self.grid)
+        if study.mask is not None and files.profile is not None:
+            gridded = replace(gridded, parts=part_fractions(study.mask.data, files.profile, gridded.box, self.grid))
         cell = cell_mm(study, gridded, self.grid)
         return _Work(paths, [(path, apply_view(gridded, cell, view)) for path, view in missing])
 
@@ -218,10 +224,10 @@ class FeatureCache(ViewCache):
 
     stage = "encoding studies"
 
-    def __init__(self, model: MpLLM, precision: Precision = PRECISION) -> None:
+    def __init__(self, model: MpLLM, precision: Precision = PRECISION, with_parts: bool = False) -> None:
         vision = model.settings.vision
         assert vision is not None
-        super().__init__(vision.grid, precision)
+        super().__init__(vision.grid, precision, with_parts)
         self.model = model
         # Which file the weights came from does not matter, they are in the key themselves.
         settings = vision.model_dump(mode="json", exclude={"weights", "fingerprint"})
@@ -235,7 +241,11 @@ class FeatureCache(ViewCache):
     @torch.no_grad()
     def see(self, study: GriddedStudy) -> Features:
         """What the encoder sees, rounded as it is kept."""
-        return self._of_one(self.model.encode_images(*self._images(study)))
+        features = self._of_one(self.model.encode_images(*self._images(study)))
+        if study.parts is None:
+            return features
+        filled = filled_cells(torch.from_numpy(study.parts), self.model.vision.settings.cells)
+        return features | self.rounded({"filled": filled})
 
     @torch.no_grad()
     def see_and_find(self, study: Study) -> tuple[Features, GriddedStudy, Float[Tensor, "P D H W"]]:

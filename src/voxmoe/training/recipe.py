@@ -171,6 +171,11 @@ class Recipe(RunRecipe):
                 f"fit.tune_encoder trains an encoder of the kind vit or pyramid, and model.vision is {found}: change "
                 "one of them"
             )
+        if self.model.mapped:
+            raise ValueError(
+                "model.loss.coarse_map is learnt beside features that are kept, and fit.tune_encoder keeps none: leave "
+                "one of them out"
+            )
         if self.model.grounding is not None:
             raise ValueError(
                 "fit.tune_encoder changes the encoder that model.grounding was trained with, so that neither masks nor "

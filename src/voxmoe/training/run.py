@@ -8,8 +8,8 @@ OUT/checkpoints/                                      where a run that was inter
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,8 +19,10 @@ from transformers import set_seed
 from voxmoe.default import default_pointer
 from voxmoe.errors import DatasetError
 from voxmoe.files import write_bytes
+from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.model.encoder import make_encoder
+from voxmoe.model.grounding import check_drawable
 from voxmoe.model.language import load_tokenizer
 from voxmoe.model.mpllm import MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
@@ -139,7 +141,9 @@ def _see(model: MpLLM, run: _Run) -> tuple[KeptFeatures | None, list[float]]:
     tuned = recipe.fit.tune_encoder
     model.vision.requires_grad_(tuned).eval()
     cache: ViewCache = (
-        ImageCache(recipe.model.vision.grid, recipe.features) if tuned else FeatureCache(model, recipe.features)
+        ImageCache(recipe.model.vision.grid, recipe.features)
+        if tuned
+        else FeatureCache(model, recipe.features, with_parts=recipe.model.mapped)
     )
     return cache.of_all(run.files, run.report, recipe.augment, recipe.seed, run.processes), losses
 
@@ -227,20 +231,27 @@ def _save(trainer: FitTrainer, model: MpLLM, processor: MpLLMProcessor, run: _Ru
     finish(run.recipe, run.processes, model, trainer.state.global_step, seconds, language=language)
 
 
+def _with_profile(dataset: Dataset, files: Mapping[str, StudyFiles]) -> dict[str, StudyFiles]:
+    """With what the values of their masks mean; raises `DatasetError` or `LabelError` where that is no parts."""
+    profile = profile_named(dataset.profile)
+    check_drawable(profile)
+    return {name: replace(study, profile=profile) for name, study in files.items()}
+
+
 def _gather(datasets: Sequence[Dataset], recipe: Recipe) -> tuple[list[Row], dict[str, StudyFiles]]:
     """The questions of all datasets, and the files of the studies that they ask about."""
     rows: list[Row] = []
     files: dict[str, StudyFiles] = {}
     for dataset in datasets:
         own = training_rows(dataset, recipe)
-        found = study_files(dataset, own, with_masks=recipe.eye is not None)
+        found = study_files(dataset, own, with_masks=recipe.eye is not None or recipe.model.mapped)
         if twice := sorted(files.keys() & found.keys()):
             raise DatasetError(
                 f"{dataset.root}: has a study called {twice[0]}, and so has another of the recipe's datasets; studies "
                 "are told apart by their names, so give one another name and build its dataset again"
             )
         rows += own
-        files |= found
+        files |= _with_profile(dataset, found) if recipe.model.mapped else found
     return rows, files if recipe.model.vision else {}
 
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from voxmoe.errors import TrainingError
 from voxmoe.model.features import VisionFeatures
-from voxmoe.model.heads import head_losses
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.cache import HEARD, code_digest, key_of, place
 from voxmoe.training.eye import RISE
@@ -26,7 +25,7 @@ from voxmoe.training.recipe import WarmUpSettings
 from voxmoe.training.samples import Collator, seed_of
 from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 
-PARTS = ("connector", "chart", "gaze", "heads")
+PARTS = ("connector", "chart", "gaze", "heads", "coarse_map")
 """What learns in a warm-up, by the names of the model's parts."""
 _LISTENING = 64
 """Questions that the language model reads in one pass."""
@@ -105,16 +104,17 @@ def _listen(model: MpLLM, collate: Collator) -> Float[Tensor, "Q O"]:
 
 
 def _loss(model: MpLLM, collate: Collator, asked: Float[Tensor, "Q O"], one: _Round) -> Tensor:
-    """The heads' share of equation (2)."""
+    """The heads' share of equation (2), and that of a coarse map."""
     device = model.device
-    seen = VisionFeatures(**{name: tensor.to(device) for name, tensor in one.seen.items()})
-    said = model.say_at_sight(seen, one.owner.to(device), asked[one.rows].to(device))
+    seen = {name: tensor.to(device) for name, tensor in one.seen.items()}
+    filled = seen.pop("filled", None)
     wanted, weights = collate.wanted(one.rows.tolist())
     moved = None if weights is None else {name: tensor.to(device) for name, tensor in weights.items()}
-    losses = head_losses(said, {name: tensor.to(device) for name, tensor in wanted.items()}, moved)
-    factors = model.settings.loss.model_dump()
-    total: Tensor = torch.stack([factors[name] * loss for name, loss in losses.items()]).sum()
-    return total
+    targets = {name: tensor.to(device) for name, tensor in wanted.items()}
+    loss: Tensor = model.losses_at_sight(
+        VisionFeatures(**seen), one.owner.to(device), asked[one.rows].to(device), targets, moved, filled
+    )
+    return loss
 
 
 def warm_up(

@@ -293,12 +293,17 @@ class Dataset:
         return Path(self.manifest["images"])
 
     @property
+    def profile(self) -> str:
+        """The name of its one profile; raises `DatasetError` if it mixes several."""
+        names: list[str] = self.manifest["profiles"]
+        if len(names) != 1:
+            raise DatasetError(f"{self.root}: mixes the profiles {', '.join(names)}; build one dataset for each")
+        return names[0]
+
+    @property
     def label_values(self) -> dict[str, list[int]]:
         """Label key -> its values in the masks, of the dataset's one profile."""
-        profiles = self.manifest["profiles"]
-        if len(profiles) != 1:
-            raise DatasetError(f"{self.root}: mixes the profiles {', '.join(profiles)}; build one dataset for each")
-        values: dict[str, list[int]] = self.manifest["labels"][profiles[0]]
+        values: dict[str, list[int]] = self.manifest["labels"][self.profile]
         return values
 
     def study_files(self, row: dict[str, Any]) -> StudyFiles:
