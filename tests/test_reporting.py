@@ -88,8 +88,14 @@ def test_nothing_that_is_said_of_a_label_denies_that_it_is_there() -> None:
     assert reported.terms[Task.VOLUME]
     assert reported.notes == (
         "the head for shape took it to be absent",
-        "weighed with the mask, spread would be that of an absent label",
+        "left out: what the mask makes of spread, which would be that it is absent",
     )
+
+
+def test_nothing_is_said_of_a_label_that_is_not_there() -> None:
+    said = answer(ABSENT, "oval", "single lesion", "insula").terms
+    terms = _answered_label(GLI.labels[0], said, said, None).terms
+    assert [task for task in Task if terms[task]] == [Task.VOLUME]
 
 
 def test_a_model_reports_every_label_of_its_profile(tiny_model: Path) -> None:

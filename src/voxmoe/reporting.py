@@ -181,9 +181,11 @@ def _answered_label(label: Label, said: Terms, heads: Terms, drawn: LabelFinding
             f"the head{'s' * (len(contrary) > 1)} for {listed(tuple(map(str, contrary)))} took it to be {otherwise}"
         )
     unsaid = [task for task in Task if present and ABSENT in said.named(task)]
-    terms |= dict.fromkeys(unsaid, ())  # of what is there, nothing is said that would deny it
+    terms |= dict.fromkeys(unsaid if present else set(Task) - {Task.VOLUME}, ())  # nothing denies what is reported
     if outvoted := [task for task in unsaid if task not in contrary]:
-        notes.append(f"weighed with the mask, {listed(tuple(map(str, outvoted)))} would be that of an absent label")
+        notes.append(
+            f"left out: what the mask makes of {listed(tuple(map(str, outvoted)))}, which would be that it is absent"
+        )
     measured = None if drawn is None else _measured_label(label, drawn).measured
     if measured is not None and drawn is not None and drawn.spread not in {term.name for term in terms[Task.SPREAD]}:
         measured = {**measured, "components": None, "core_fraction": None}  # they would contradict what is said

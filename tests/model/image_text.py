@@ -127,12 +127,18 @@ def _qwen() -> Qwen2_5_VLConfig:
     return Qwen2_5_VLConfig(vision_config=QWEN_TOWER, text_config=text, image_token_id=3, video_token_id=4)
 
 
+def _gemma3_text() -> Gemma3TextConfig:
+    """A layer of each kind, with a window shorter than a prompt with its slices."""
+    kinds = ["sliding_attention", "full_attention"]
+    return Gemma3TextConfig(**TEXT, layer_types=kinds, sliding_window=8)
+
+
 SELF = "encoder.layers.{}.self_attn"
 KINDS = {
     "gemma3": Kind(
         Gemma3ForConditionalGeneration,
         lambda: Gemma3Config(
-            vision_config=_siglip(), text_config=Gemma3TextConfig(**TEXT), mm_tokens_per_image=4, image_token_index=3
+            vision_config=_siglip(), text_config=_gemma3_text(), mm_tokens_per_image=4, image_token_index=3
         ),
         "vision_tower",
         "multi_modal_projector",

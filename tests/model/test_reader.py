@@ -131,15 +131,44 @@ def test_a_prompt_is_read_alone_as_in_a_batch(name: str, folders: dict[str, Path
 def test_what_is_said_is_the_likeliest_word_after_word(name: str, folders: dict[str, Path]) -> None:
     reader = reader_of(folders[name])
     batch, pixels = batch_of(reader, ["where is it?"]), pictures(reader, 1)
-    said = reader.generate(**batch, pixels=pixels, max_new_tokens=4)[0].tolist()
-    prompt, mask = batch["prompt_ids"], batch["prompt_mask"]
-    for word in said:
-        step = {**batch, "prompt_ids": prompt, "prompt_mask": mask}
-        assert int(reader(**step, pixels=pixels).logits.argmax()) == word
-        prompt = torch.cat([prompt, torch.tensor([[word]])], dim=1)
-        mask = torch.ones_like(prompt)
+    said = reader.generate(**batch, pixels=pixels, max_new_tokens=4)[0]
+    view = reader.view(batch["prompt_ids"], batch["prompt_mask"], pixels)
+    for length, word in enumerate(said.tolist()):
+        words = torch.arange(len(reader.tokenizer))[:, None]
+        answers = torch.cat([said[:length].expand(len(words), -1), words], dim=1)
+        likely = reader.log_likelihoods(
+            **batch, view=view, answer_ids=answers, answer_mask=torch.ones_like(answers),
+            whose=torch.zeros(len(words), dtype=torch.int64),
+        )  # fmt: skip
+        assert float(likely.max() - likely[word]) < 1e-4
         if word in reader._ends:
             break
+
+
+@every_family
+@pytest.mark.parametrize("pool", [1, 2])
+@torch.no_grad()
+def test_a_shallow_volume_beside_a_deep_one_is_read_as_alone(name: str, pool: int, folders: dict[str, Path]) -> None:
+    reader = reader_of(folders[name], adaptation=AdaptationSettings(pool=pool))
+    questions, pixels = ["where?", "how many are there in the left lung?"], pictures(reader)
+    present = torch.tensor([[True, False, False], [True, True, True]])
+    indices = torch.arange(3.0).expand(2, -1)
+    batch = batch_of(reader, questions)
+    together = reader(**batch, pixels=pixels, indices=indices, present=present).logits
+    said = reader.generate(**batch, pixels=pixels, indices=indices, present=present, max_new_tokens=2)
+    for row, depth in enumerate((1, 3)):
+        one = batch_of(reader, [questions[row]])
+        alone = {"pixels": pixels[row : row + 1, :depth], "indices": indices[:1, :depth]}
+        torch.testing.assert_close(together[row], reader(**one, **alone).logits[0], atol=2e-4, rtol=2e-4)
+        assert torch.equal(said[row], reader.generate(**one, **alone, max_new_tokens=2)[0])
+
+
+@pytest.mark.parametrize("name", ["gemma3", "paligemma", "qwen2_5_vl"])
+@torch.no_grad()
+def test_a_blind_reader_of_every_layout_reads_texts_alone(name: str, folders: dict[str, Path]) -> None:
+    reader = reader_of(folders[name], blind=True)
+    together = reader(**batch_of(reader, ["where?", "how many are there in the left lung?"])).logits
+    torch.testing.assert_close(together[:1], reader(**batch_of(reader, ["where?"])).logits, atol=2e-4, rtol=2e-4)
 
 
 @every_family

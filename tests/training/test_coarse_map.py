@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from voxmoe.errors import RecipeError
+from voxmoe.errors import CacheError, RecipeError
 from voxmoe.imaging.grid import Box, GriddedStudy, part_fractions
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.parts import Part
@@ -21,6 +21,7 @@ from voxmoe.training.augment import AugmentSettings, apply_view, draw_views
 from voxmoe.training.features import FeatureCache, stack
 from voxmoe.training.recipe import load_recipe
 from voxmoe.training.run import train
+from voxmoe.training.samples import targets
 from voxmoe.training.studies import study_files
 from voxmoe.vqa.dataset import open_dataset
 
@@ -99,15 +100,19 @@ def test_the_experts_learn_through_it(mapped: Path, dataset: Path) -> None:
     name, study = next(iter(files.items()))
     kept = FeatureCache(model, with_parts=True).of_all({name: replace(study, profile=GLI)}, lambda *_: None)[name]
     batch = dict(processor(["Where is the Enhancing Tissue?"])) | stack([kept])
-    found = model.eval()(**batch, heads_alone=True).filled
+    found = model.eval()(**batch, heads_alone=True).told
     assert found.shape == batch["filled"].shape == (1, model.settings.vision.tokens, len(Part))
     assert float(batch["filled"].sum()) > 0, "the phantom has lesions"
-    model.zero_grad()
     model.connector.requires_grad_(True)
-    fused = model.connector(model._features(None, batch["tokens"], batch["cls"], None, None, batch["present"]),
-                            model.listen(batch["question_ids"], batch["question_mask"])["prompt"])  # fmt: skip
-    model.coarse_map.loss(fused.tokens, batch["filled"]).backward()
+    wanted = targets(opened.rows("train")[:1])
+    output = model(**batch, targets=wanted)
+    without = sum(loss for name, loss in output.losses.items() if name != "coarse_map")
+    torch.testing.assert_close(output.loss, without + 2 * output.losses["coarse_map"])
+    output.losses["coarse_map"].backward()
     assert all(p.grad is not None for key, p in model.connector.named_parameters() if "norm" not in key)
+    del batch["filled"]
+    with pytest.raises(ValueError, match="give `filled`"):
+        model(**batch, targets=wanted)
 
 
 def test_what_is_kept_with_masks_is_kept_apart(mapped: Path, dataset: Path) -> None:
@@ -120,6 +125,12 @@ def test_what_is_kept_with_masks_is_kept_apart(mapped: Path, dataset: Path) -> N
         for wanted in (True, False)
     )
     assert one.paths[name] != other.paths[name]
+    labels = tuple(replace(label, key={"ET": "NETC", "NETC": "ET"}.get(label.key, label.key)) for label in GLI.labels)
+    meant = replace(files[name], profile=replace(GLI, labels=labels))
+    swapped = FeatureCache(model, with_parts=True).of_all({name: meant}, lambda *_: None)
+    assert swapped.paths[name] != one.paths[name], "by what the values mean"
+    with pytest.raises(CacheError, match="what the values of its mask mean is not known"):
+        FeatureCache(model, with_parts=True).of_all({name: files[name]}, lambda *_: None)
     assert one[name].keys() - other[name].keys() == {"filled"}
     assert torch.equal(one[name]["tokens"], other[name]["tokens"])
 
@@ -142,4 +153,6 @@ def test_where_it_cannot_be(tiny_recipe: Path) -> None:
     changes = ["model.loss.coarse_map=1", "fit.tune_encoder=true", "eye=null"]
     with pytest.raises(RecipeError, match=r"coarse_map is learnt beside features that are kept"):
         load_recipe(tiny_recipe, changes)
-    assert not ModelSettings.model_validate({"vision": None, "loss": {"coarse_map": 1}}).mapped
+    assert not ModelSettings.model_validate(
+        {"vision": None, "loss": {"coarse_map": 1}, "connector": {"kind": "m3d"}}
+    ).mapped

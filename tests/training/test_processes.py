@@ -23,7 +23,7 @@ from voxmoe.training.reader_recipe import ReaderRecipe
 from voxmoe.training.reader_run import train_reader
 from voxmoe.training.recipe import FitSettings, load_recipe
 from voxmoe.training.run import train
-from voxmoe.training.trainer import last_checkpoint, shared_accumulation
+from voxmoe.training.trainer import _check_precision, last_checkpoint, shared_accumulation
 from voxmoe.vqa.ct.collect import collect
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "accelerate"
@@ -146,14 +146,14 @@ def test_two_processes_teach_a_reader(reader_recipe: Path, tmp_path: Path, monke
     close(recipe.out, tmp_path / "out")
 
 
-def by_accelerate(name: str, *options: str) -> list[str]:
+def by_accelerate(name: str) -> list[str]:
     """Two processes by a shipped config, on a CPU."""
     config = ("--config_file", str(CONFIGS / f"{name}.yaml"), "--num_processes", "2", "--main_process_port", "0")
-    return ["-m", "accelerate.commands.launch", *config, *options, str(Path(__file__).with_name(f"{name}_on_cpu.py"))]
+    return ["-m", "accelerate.commands.launch", *config, str(Path(__file__).with_name(f"{name}_on_cpu.py"))]
 
 
 FSDP = by_accelerate("fsdp")
-DEEPSPEED = by_accelerate("deepspeed", "--mixed_precision", "no")
+DEEPSPEED = by_accelerate("deepspeed")
 needs_deepspeed = pytest.mark.skipif(not DEEPSPEED_AT.is_dir(), reason="DeepSpeed is not there; make test installs it")
 
 
@@ -234,6 +234,13 @@ def test_shipped_configs_are_accelerates(path: Path) -> None:
     assert config.num_processes == 2
     assert f"recipes/accelerate/{path.name}" in path.read_text()
     assert set(yaml.safe_load(path.read_text())) <= {*vars(config)}
+
+
+def test_deepspeed_does_not_round_what_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(TrainingError, match=r"add fit\.precision=fp32, or launch by recipes/accelerate/fsdp\.yaml"):
+        _check_precision(FitSettings(precision="bf16"))
+    _check_precision(FitSettings(precision="fp32"))
 
 
 class Three(Processes):

@@ -6,7 +6,7 @@ a picture's tokens places of their own along depth, height and width; a volume's
 the text goes on after the farthest place. With one slice that is the family's layout of a picture.
 
 Shapes: B prompt, P prefix token, G group of slices, T token of a group, Q prompt token, R token that follows, S token
-of all, X axis (1, or 3: depth, height, width).
+of all, X axis (1, or 3: depth, height, width), O width of the language model.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from math import isqrt
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -91,4 +91,21 @@ def lay_out(
         if layout.blocks is not None:
             layout.blocks[:, prefix:] = torch.arange(present.shape[1]).repeat_interleave(tokens).to(there)
     layout = layout.followed_by(prompt_mask)
-    return replace(layout, blocks=torch.zeros_like(layout.mask)) if mutual == "prompts" else layout
+    if mutual == "prompts":
+        layout = replace(layout, blocks=torch.zeros_like(layout.mask))
+    return layout
+
+
+def gathered(layout: Layout, embeds: Float[Tensor, "B S O"]) -> tuple[Layout, Float[Tensor, "B S O"]]:
+    """With what is not there in front of all else, so that a window of so many tokens holds so many that are there."""
+    order = layout.mask.argsort(dim=1, stable=True)
+    blocks = None if layout.blocks is None else layout.blocks.gather(1, order)
+    return (
+        Layout(
+            layout.mask.gather(1, order),
+            layout.positions.gather(2, order.expand_as(layout.positions)),
+            layout.shift,
+            blocks,
+        ),
+        embeds.gather(1, order[:, :, None].expand_as(embeds)),
+    )

@@ -70,7 +70,7 @@ class ModelSettings(Settings):
         if self.chart is not None and self.grounding is None:
             raise ValueError("chart shows what the decoder finds: set grounding, or leave chart out")
         one_a_place = isinstance(self.connector, ExpertSettings | SingleSettings)
-        for name, wanted in (("chart", self.chart is not None), ("loss.coarse_map", self.loss.coarse_map > 0)):
+        for name, wanted in (("chart", self.chart is not None), ("loss.coarse_map", self.mapped)):
             if wanted and not one_a_place:
                 raise ValueError(
                     f"{name} takes one token a place, which the connector {self.connector.kind} does not give: set "
@@ -115,7 +115,7 @@ class MpLLMOutput(ModelOutput):
     logits: Float[Tensor, "B A V"] | None = None
     heads: dict[str, Float[Tensor, "B C"]] | None = None
     expert_weights: Float[Tensor, "B N"] | None = None
-    filled: Float[Tensor, "B T J"] | None = None
+    told: Float[Tensor, "B T J"] | None = None
     losses: dict[str, Float[Tensor, ""]] | None = None
 
 
@@ -366,7 +366,7 @@ class MpLLM(OwnWeights):
         answered = hidden[:, end:-1] if answer_ids is not None else hidden[:, end:]
         output = MpLLMOutput(heads=heads, expert_weights=None if asked.fused is None else asked.fused.weights)
         if self.settings.mapped and asked.unmarked is not None and targets is None:
-            output.filled = self.coarse_map(asked.unmarked.tokens)
+            output.told = self.coarse_map(asked.unmarked.tokens)
         if heads_alone:
             return output
         if targets is None:
@@ -405,7 +405,8 @@ class MpLLM(OwnWeights):
     ) -> dict[str, Float[Tensor, "Q C"]]:
         """What the heads of a model with a gaze say to questions of which the language model has read nothing but the
         words (`listen`), each about the study of the number `owner`; `fused` is what the connector gives for them."""
-        fused = fused or self.connector.for_questions(features, owner, asked)
+        if fused is None:
+            fused = self.connector.for_questions(features, owner, asked)
         if self.settings.chart is not None:
             fused = self._with_chart(fused, None if features.chart is None else features.chart[owner])
         return self.heads.read(self.gaze(asked, fused))

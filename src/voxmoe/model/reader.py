@@ -1,9 +1,9 @@
 """A volume reader: a 2D model made to read volumes, as one model that learns, answers, is saved and loaded (TGH-MoE).
 
 The sequence is what the model's chat form puts before a picture, the tokens of the volume, the rest of the prompt, and
-the answer. Prompts are padded on the left and answers on the right, so that the answer always begins at the same
-place and logits are computed only from there on. Where tokens stand, and which of them see one another both ways, is
-as the family has it (`voxmoe.model.layout`).
+the answer. What pads a prompt stands before all of it and what pads an answer behind, so that the answer always begins
+at the same place and logits are computed only from there on. Where tokens stand, and which of them see one another both
+ways, is as the family has it (`voxmoe.model.layout`).
 
 Several prompts may ask about one volume: `volume` tells which of the V volumes each of the B prompts is about. Task
 experts see a volume by what it is asked for: prompts of one task share what they make of it.
@@ -32,7 +32,7 @@ from voxmoe.imaging.windows import PictureSettings
 from voxmoe.model.adaptation import AdaptationSettings, VolumeFeatures, adapt
 from voxmoe.model.image_text import BaseSettings, load_base
 from voxmoe.model.language import LoraSettings, add_lora
-from voxmoe.model.layout import Layout, lay_out
+from voxmoe.model.layout import Layout, gathered, lay_out
 from voxmoe.model.own_weights import OwnWeights
 from voxmoe.model.routing import Routing, mean_embedding
 from voxmoe.model.task_experts import ExpertCost, TaskExpertSettings
@@ -121,7 +121,7 @@ class VolumeReader(OwnWeights):
         self.settings = settings.model_copy(update={"base": base.settings})
         config.settings = self.settings.model_dump(mode="json")
         self.adaptation = adapt(self.model, settings.adaptation, settings.experts)
-        _make_causal(self.language_model)
+        _take_over_masks(self.language_model)
         _check_size(self.adaptation.tower.config, settings.pictures)
         if settings.lora is not None:
             add_lora(self.language_model, settings.lora)
@@ -248,13 +248,15 @@ class VolumeReader(OwnWeights):
             tokens = view.seen.tokens.shape[2]
         family = self.adaptation.family
         layout = lay_out(torch.ones_like(prefix_ids), prompt_mask, present, tokens, family.mutual, family.placed)
-        return torch.cat(parts, dim=1), layout
+        layout, embeds = gathered(layout, torch.cat(parts, dim=1))
+        return embeds, layout
 
     def _decode(self, embeds: Tensor, layout: Layout, cache: DynamicCache | None = None) -> Tensor:
         """The hidden states of the last `embeds` of a layout; what came before them is in the cache."""
         positions = layout.positions[:, :, -embeds.shape[1] :]
         seen: Any = layout.mask
-        if layout.blocks is not None and embeds.shape[1] == layout.mask.shape[1]:
+        whole = embeds.shape[1] == layout.mask.shape[1]
+        if layout.blocks is not None and whole:  # what comes later sees all that came before, as text does
             seen = create_masks_for_generate(
                 self.language_model.config, embeds, layout.mask, cache, block_sequence_ids=layout.blocks
             )
@@ -352,8 +354,10 @@ class VolumeReader(OwnWeights):
         before = self._decode(embeds, layout, cache)[:, -1:]
         cache.batch_select_indices(whose)
         layout = layout.of(whose).followed_by(answer_mask[:, :-1])
-        hidden = self._decode(self._embed(answer_ids[:, :-1]), layout, cache)
-        rows, losses = self._token_losses(torch.cat([before[whose], hidden], dim=1), answer_ids, answer_mask)
+        hidden = [before[whose]]
+        if answer_ids.shape[1] > 1:
+            hidden.append(self._decode(self._embed(answer_ids[:, :-1]), layout, cache))
+        rows, losses = self._token_losses(torch.cat(hidden, dim=1), answer_ids, answer_mask)
         return losses.new_zeros(len(whose)).index_add(0, rows, -losses)
 
     @torch.no_grad()
@@ -412,9 +416,9 @@ class VolumeReader(OwnWeights):
         }
 
 
-def _make_causal(language_model: Any) -> None:
-    """PaliGemma's decoder lets a prompt's tokens see one another both ways, by a mask that its whole model makes; by
-    itself it would let an answer see its own end."""
+def _take_over_masks(language_model: Any) -> None:
+    """PaliGemma's decoder expects a mask that its whole model makes: by itself it would let an answer see its own end.
+    Here the reader makes it (`VolumeReader._decode`)."""
     if getattr(language_model.config, "use_bidirectional_attention", False):
         language_model.config.use_bidirectional_attention = False
         for layer in language_model.layers:

@@ -3,7 +3,7 @@ batch by batch.
 
 The key of an entry is what decides it: the voxels of each modality, the view, the grid and the code that brings voxels
 to it; of what is seen also the other settings of the encoder, its weights and its code, with a chart those of the
-decoder, too.
+decoder, too; of what masks show these, and what their values mean.
 
 Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens, C cells of a
 token in the chart, P no part and all parts, R part, D H W voxels of the model's grid.
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from voxmoe.errors import CacheError
 from voxmoe.imaging.grid import GriddedStudy, GridShape, part_fractions, to_grid
+from voxmoe.imaging.parts import label_parts
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.model.chart import chart_of
 from voxmoe.model.coarse_map import filled_cells
@@ -130,8 +131,8 @@ class ViewCache(ABC):
         self.with_parts = with_parts
 
     @abstractmethod
-    def path(self, digests: Digests, view: View | None = None) -> Path:
-        """The file of a study of these images in a view."""
+    def path(self, digests: Digests, view: View | None = None, values: Sequence[int] | None = None) -> Path:
+        """The file of a study of these images in a view, with masks also by the part that each value shows."""
 
     @abstractmethod
     def see(self, study: GriddedStudy) -> Features:
@@ -186,18 +187,22 @@ class ViewCache(ABC):
     def _work(self, files: StudyFiles, views: list[View | None], present: Callable[[Path], bool]) -> _Work:
         states = FileStates(files_of(files, self.with_parts))
         digests = states.remembered()
-        study = None
+        study, values = None, None
+        if self.with_parts:
+            if files.profile is None:
+                raise CacheError(f"{files.id}: what the values of its mask mean is not known, so its parts are not")
+            values = label_parts(files.profile).tolist()
         if digests is None:
             study = load_study(files, self.with_parts)
             digests = study_digests(study, self.with_parts)
             states.remember(digests)
-        paths = [self.path(digests, view) for view in views]
+        paths = [self.path(digests, view, values) for view in views]
         missing = [(path, view) for path, view in zip(paths, views, strict=True) if not present(path)]
         if not missing:
             return _Work(paths, [])
         study = study or load_study(files, self.with_parts)
         gridded = to_grid(study, self.grid)
-        if study.mask is not None and files.profile is not None:
+        if study.mask is not None and files.profile is not None and self.with_parts:
             gridded = replace(gridded, parts=part_fractions(study.mask.data, files.profile, gridded.box, self.grid))
         cell = cell_mm(study, gridded, self.grid)
         return _Work(paths, [(path, apply_view(gridded, cell, view)) for path, view in missing])
@@ -212,7 +217,7 @@ class ImageCache(ViewCache):
         super().__init__(grid, precision)
         self.decided = {"grid": grid, "precision": precision, "code": code_digest(_GRIDDING)}
 
-    def path(self, digests: Digests, view: View | None = None) -> Path:
+    def path(self, digests: Digests, view: View | None = None, values: Sequence[int] | None = None) -> Path:
         return place(GRIDS, key_of(images=digests, view=_told(view), **self.decided), ".safetensors")
 
     def see(self, study: GriddedStudy) -> Features:
@@ -235,8 +240,9 @@ class FeatureCache(ViewCache):
         weights, code = weights_digest(eye), _code(eye)
         self.encoder = key_of(settings=settings, weights=weights, code=code, precision=precision)
 
-    def path(self, digests: Digests, view: View | None = None) -> Path:
-        return place(FEATURES, key_of(encoder=self.encoder, images=digests, view=_told(view)), ".safetensors")
+    def path(self, digests: Digests, view: View | None = None, values: Sequence[int] | None = None) -> Path:
+        masks = {} if values is None else {"values": list(values), "code": code_digest([filled_cells.__module__])}
+        return place(FEATURES, key_of(encoder=self.encoder, images=digests, view=_told(view), **masks), ".safetensors")
 
     @torch.no_grad()
     def see(self, study: GriddedStudy) -> Features:

@@ -21,6 +21,7 @@ from voxmoe.errors import DatasetError
 from voxmoe.files import write_bytes
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import StudyFiles
+from voxmoe.model.coarse_map import graded
 from voxmoe.model.encoder import make_encoder
 from voxmoe.model.grounding import check_drawable
 from voxmoe.model.language import load_tokenizer
@@ -111,7 +112,7 @@ def _pretrain(model: MpLLM, run: _Run, eye: EyeSettings) -> list[float]:
         "start": weights_digest(model.vision),
         "eye": eye.model_dump(),
         "seed": run.recipe.seed,
-        "code": code_digest([LinearSight.__module__]),
+        "code": code_digest([LinearSight.__module__, graded.__module__]),
     }
     kept = place(EYES, key_of(datasets=terms(run.recipe)["datasets"], **decided), ".safetensors")
     if run.processes.first and not is_intact(kept):

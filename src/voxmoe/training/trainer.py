@@ -225,6 +225,14 @@ def _shared_out() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
+def _check_precision(fit: FitSettings) -> None:
+    if fit.bf16 and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise TrainingError(
+            "by DeepSpeed, bf16 would also round the weights that learn: add fit.precision=fp32, or launch by "
+            "recipes/accelerate/fsdp.yaml, which computes in bf16 and keeps them in float32"
+        )
+
+
 def make_trainer(
     model: Any,
     recipe: RunRecipe,
@@ -236,6 +244,7 @@ def make_trainer(
     report: Report,
 ) -> FitTrainer:
     fit = recipe.fit
+    _check_precision(fit)
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         seed=recipe.seed,

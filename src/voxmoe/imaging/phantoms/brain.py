@@ -39,7 +39,7 @@ class Brain:
     deep: Flat
     vessel: Flat
     plexus: Flat
-    folds: Flat
+    dural_folds: Flat
     """Falx and tentorium."""
 
 
@@ -115,7 +115,7 @@ def _sampled(warp: Warp, voxels: Voxels) -> dict[str, Flat]:
     for name, values in zip(distances, flat, strict=True):
         sampled[name] = voxels.flat(separable(values.reshape(between[0].shape, order="F"), weights))
     mni = [axis + np.float32(start) for axis, start in zip(coordinates, template.origin_mni, strict=True)]
-    return sampled | {"deep": deep_share(mni, sampled["depth"]), "dura": dural_folds(mni)}
+    return sampled | {"deep": deep_share(mni, sampled["depth"]), "dural folds": dural_folds(mni)}
 
 
 def grow_brain(anatomy: Anatomy, pushes: Sequence[Push], raster: Raster) -> Brain:
@@ -129,4 +129,4 @@ def grow_brain(anatomy: Anatomy, pushes: Sequence[Push], raster: Raster) -> Brai
     inside = _largest_piece(at["depth"] > np.clip(edge, -_MARGIN_MM + 1, 4), voxels)
     vessel = vessel_map(anatomy, warp, voxels)
     plexus = plexus_map(anatomy, warp, voxels, tissues["ventricle"])
-    return Brain(voxels, inside, at["depth"], vessel=vessel, plexus=plexus, folds=at["dura"], **tissues)
+    return Brain(voxels, inside, at["depth"], vessel=vessel, plexus=plexus, dural_folds=at["dural folds"], **tissues)

@@ -57,7 +57,7 @@ def _overlay(tissue: str, share: Flat, mottle: tuple[Flat, Flat] | None = None) 
 def make_scene(parameters: Parameters, brain: Brain, lesions: Lesions) -> Scene:
     rng = np.random.default_rng([parameters.seed, 0])
     spots = _bright_spots(parameters, brain, rng)
-    sheets = np.maximum(np.clip(1.6 - np.abs(brain.depth - 0.3), 0, 1), brain.folds)
+    sheets = np.maximum(np.clip(1.6 - np.abs(brain.depth - 0.3), 0, 1), brain.dural_folds)
     dura = np.float32(parameters.dura) * sheets * np.clip(0.3 + 0.7 * brain.voxels.noise(rng, 18.0), 0, 1)
     mottle = brain.voxels.noise(rng, 12.0), brain.voxels.noise(rng, 12.0)
     overlays = [

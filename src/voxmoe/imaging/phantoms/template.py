@@ -59,7 +59,7 @@ def dural_folds(mni: Sequence[Float32[np.ndarray, " N"]]) -> Float32[np.ndarray,
     side, behind = beside[at], y[at]
     open_front = np.square(side / 17) + np.square((behind + 25) / 20) < 1  # for the brainstem
     away = np.abs(z[at] - 15.2 - 0.22 * behind + 0.65 * side) / np.float32(1.2)
-    np.maximum.at(share, at, (1 - away) * ~open_front)
+    share[at] = np.maximum(share[at], (1 - away) * ~open_front)
     return share
 
 
