@@ -50,6 +50,20 @@ def test_the_eye_learns_and_is_frozen(vision: EncoderSettings, precision: Litera
     assert not encoder.training
 
 
+def test_an_eye_comes_out_the_same_whatever_was_drawn_before() -> None:
+    generator = torch.Generator().manual_seed(1)
+    images, fractions = (torch.rand(size, generator=generator) for size in ((4, 8, 8, 8), (2, *VISION.patches)))
+    start = make_encoder(VISION).state_dict()
+    losses = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        encoder = make_encoder(VISION)
+        encoder.load_state_dict(start)
+        samples = [Sample(images, torch.ones(4, dtype=torch.bool), fractions)]
+        losses.append(train_eye(encoder, samples, EyeSettings(epochs=3, batch_size=1, precision="fp32"), seed=0))
+    assert losses[0] == losses[1]
+
+
 def _least(fractions: Float[Tensor, "B L d h w"], vision: EncoderSettings) -> float:
     """The loss of one who knows all fractions: what they leave open themselves."""
     cells = functional.adaptive_avg_pool3d(fractions, vision.cells)

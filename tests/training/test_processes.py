@@ -79,19 +79,15 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
 
 DEEPSPEED_AT = Path(sys.prefix) / "deepspeed"
 """It lies apart (`make test` puts it there): wherever it can be imported, transformers imports it."""
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "ACCELERATE_TORCH_DEVICE": "cpu",
-    "DS_ACCELERATOR": "cpu",
-}
 
 
 def environment_of(launcher: list[str]) -> dict[str, str]:
     """Only what is launched by DeepSpeed finds it."""
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_TORCH_DEVICE": "cpu"}
     if launcher is not DEEPSPEED:
-        return ENVIRONMENT
-    return {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, [str(DEEPSPEED_AT), os.getenv("PYTHONPATH")]))}
+        return alone
+    found = os.pathsep.join(filter(None, [str(DEEPSPEED_AT), os.getenv("PYTHONPATH")]))
+    return {**alone, "DS_ACCELERATOR": "cpu", "PYTHONPATH": found}
 
 
 def launch(launcher: list[str], recipe: Path, changes: list[str], out: Path) -> None:

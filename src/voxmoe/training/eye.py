@@ -174,7 +174,10 @@ def train_eye(
     device = next(encoder.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     steps = settings.epochs * -(-len(samples) // settings.batch_size)
-    trainer = Trainer(LinearSight(encoder, len(samples[0].fractions)).to(device), settings, steps)
+    with torch.random.fork_rng(devices=[]):  # what was drawn before, for other parts of a model, must not count
+        torch.manual_seed(seed)
+        sight = LinearSight(encoder, len(samples[0].fractions))
+    trainer = Trainer(sight.to(device), settings, steps)
     losses: list[float] = []
     for batch in _epochs(samples, settings, generator):
         losses.append(trainer.step(batch, generator))
