@@ -160,7 +160,7 @@ def test_falx_and_tentorium_lie_between_the_halves_and_over_the_cerebellum() -> 
     tent = (folds > 0.5) & (np.abs(x) > 20)
     assert -45 < z[tent].min() < z[tent].max() < 2
     assert y[tent].max() < -18, "behind the brainstem"
-    assert not folds[(np.abs(x) < 14) & (y > -40) & (z < 2) & (y < -20)].any(), "open for the brainstem"
+    assert not folds[(np.abs(x) < 10) & (y > -40) & (z < 2) & (y < -20)].any(), "open for the brainstem"
 
 
 def test_more_is_stripped_where_the_offset_is_larger() -> None:
