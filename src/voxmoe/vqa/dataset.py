@@ -303,7 +303,8 @@ class Dataset:
     @property
     def label_values(self) -> dict[str, list[int]]:
         """Label key -> its values in the masks, of the dataset's one profile."""
-        values: dict[str, list[int]] = self.manifest["labels"][self.profile]
+        profile = self.profile
+        values: dict[str, list[int]] = self.manifest["labels"][profile]
         return values
 
     def study_files(self, row: dict[str, Any]) -> StudyFiles:
