@@ -53,7 +53,7 @@ class Layout:
 
 def _text(mask: Int[Tensor, "B S"], axes: int, mutual: Mutual) -> Layout:
     places = (mask.cumsum(dim=1) - 1).clamp(min=0).expand(axes, -1, -1)
-    blocks = None if mutual == "nothing" else torch.full_like(mask, _CAUSAL)
+    blocks = torch.full_like(mask, _CAUSAL) if mutual == "slices" else None
     return Layout(mask, places, mask.new_zeros(len(mask)), blocks)
 
 

@@ -114,6 +114,13 @@ def _eye_of(model: MpLLM) -> nn.Module:
     return nn.ModuleList([model.vision, model.grounding])
 
 
+def _meaning(files: StudyFiles) -> str:
+    """A hash of the part that each value of a study's mask shows, and of the code that counts it."""
+    if files.profile is None:
+        raise CacheError(f"{files.id}: what the values of its mask mean is not known, so its parts are not")
+    return key_of(values=label_parts(files.profile).tolist(), code=code_digest([filled_cells.__module__]))
+
+
 def _told(view: View | None) -> dict[str, Any] | None:
     return view.to_json() if view is not None else None
 
@@ -131,8 +138,8 @@ class ViewCache(ABC):
         self.with_parts = with_parts
 
     @abstractmethod
-    def path(self, digests: Digests, view: View | None = None, values: Sequence[int] | None = None) -> Path:
-        """The file of a study of these images in a view, with masks also by the part that each value shows."""
+    def path(self, digests: Digests, view: View | None = None) -> Path:
+        """The file of a study of these images (and of what its mask shows) in a view."""
 
     @abstractmethod
     def see(self, study: GriddedStudy) -> Features:
@@ -187,22 +194,20 @@ class ViewCache(ABC):
     def _work(self, files: StudyFiles, views: list[View | None], present: Callable[[Path], bool]) -> _Work:
         states = FileStates(files_of(files, self.with_parts))
         digests = states.remembered()
-        study, values = None, None
-        if self.with_parts:
-            if files.profile is None:
-                raise CacheError(f"{files.id}: what the values of its mask mean is not known, so its parts are not")
-            values = label_parts(files.profile).tolist()
+        study = None
         if digests is None:
             study = load_study(files, self.with_parts)
             digests = study_digests(study, self.with_parts)
             states.remember(digests)
-        paths = [self.path(digests, view, values) for view in views]
+        if self.with_parts:
+            digests = {**digests, "parts": _meaning(files)}
+        paths = [self.path(digests, view) for view in views]
         missing = [(path, view) for path, view in zip(paths, views, strict=True) if not present(path)]
         if not missing:
             return _Work(paths, [])
         study = study or load_study(files, self.with_parts)
         gridded = to_grid(study, self.grid)
-        if study.mask is not None and files.profile is not None and self.with_parts:
+        if study.mask is not None and files.profile is not None:
             gridded = replace(gridded, parts=part_fractions(study.mask.data, files.profile, gridded.box, self.grid))
         cell = cell_mm(study, gridded, self.grid)
         return _Work(paths, [(path, apply_view(gridded, cell, view)) for path, view in missing])
@@ -217,7 +222,7 @@ class ImageCache(ViewCache):
         super().__init__(grid, precision)
         self.decided = {"grid": grid, "precision": precision, "code": code_digest(_GRIDDING)}
 
-    def path(self, digests: Digests, view: View | None = None, values: Sequence[int] | None = None) -> Path:
+    def path(self, digests: Digests, view: View | None = None) -> Path:
         return place(GRIDS, key_of(images=digests, view=_told(view), **self.decided), ".safetensors")
 
     def see(self, study: GriddedStudy) -> Features:
@@ -240,9 +245,8 @@ class FeatureCache(ViewCache):
         weights, code = weights_digest(eye), _code(eye)
         self.encoder = key_of(settings=settings, weights=weights, code=code, precision=precision)
 
-    def path(self, digests: Digests, view: View | None = None, values: Sequence[int] | None = None) -> Path:
-        masks = {} if values is None else {"values": list(values), "code": code_digest([filled_cells.__module__])}
-        return place(FEATURES, key_of(encoder=self.encoder, images=digests, view=_told(view), **masks), ".safetensors")
+    def path(self, digests: Digests, view: View | None = None) -> Path:
+        return place(FEATURES, key_of(encoder=self.encoder, images=digests, view=_told(view)), ".safetensors")
 
     @torch.no_grad()
     def see(self, study: GriddedStudy) -> Features:
