@@ -169,10 +169,11 @@ class ScanAnswerer:
         batch: dict[str, Any] = dict(self.processor([prompt_of(question.strip(), choices)]))
         routing = self.model.route(batch["prompt_ids"], batch["prompt_mask"])
         view = self._look(volume, routing)
-        ids = self.model.generate(**batch, view=view, max_new_tokens=LONGEST[task])
+        read = self.model.read(**batch, view=view)
+        ids = self.model.generate(**batch, read=read, max_new_tokens=LONGEST[task])
         text = self.processor.decode_answers(ids)[0]
         letter = read_choice(text, choices) if choices else None
-        weighed = weigh_choices(self.model, self.processor, batch, view, [choices])[0] if choices else []
+        weighed = weigh_choices(self.model, self.processor, batch, view, [choices], read)[0] if choices else []
         return ScanAnswer(
             question=question,
             text=text,

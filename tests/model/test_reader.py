@@ -24,6 +24,7 @@ from voxmoe.model.towers import FAMILIES
 FAMILY_KINDS = [name for name in KINDS if name not in ("llava-two-layers", "internvl-normed")]
 every_family = pytest.mark.parametrize("name", FAMILY_KINDS)
 LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
+LABELS = ("liver", "left lung")
 EXPERTS = TaskExpertSettings(blocks=2, experts=2, rank=4)
 
 
@@ -216,18 +217,52 @@ def test_the_shared_stage_teaches_what_it_says(name: str, folders: dict[str, Pat
     assert not any(key.endswith("embed_tokens.weight") for key in names)
 
 
-def test_the_slices_stage_teaches_the_whole_tower_and_its_tissues(folders: dict[str, Path]) -> None:
-    reader = reader_of(folders["smolvlm"], labels=2, adaptation=AdaptationSettings(layers="none"))
+def test_the_slices_stage_teaches_the_whole_tower_and_its_tissues(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = reader_of(folders["smolvlm"], labels=LABELS, adaptation=AdaptationSettings(layers="none"))
     names = set(reader.learn("slices"))
     pixels = pictures(reader, 2, 1)
     shares = torch.rand(2, 2, 16) / 2
     output = reader(**batch_of(reader, ["a?", "b?"], ["c", "d"]), pixels=pixels, shares=shares)
     output.loss.backward()
-    assert set(output.losses) == {"text", "dense"}
+    assert set(output.losses) == {"text", "dense", "naming"}
     assert {key for key, parameter in reader.named_parameters() if parameter.grad is not None} == names
     assert {key for key, _ in reader.adaptation.tower.named_parameters(prefix="model.model.vision_model")} <= names
+    names = set(reader.learn("tissues"))
+    reader.zero_grad()
+    monkeypatch.setattr(reader, "_decode", None)
+    output = reader(**batch_of(reader, ["a?", "b?"]), pixels=pixels, shares=shares)
+    output.loss.backward()
+    assert set(output.losses) == {"dense", "naming"}, "no text is read"
+    assert {key for key, parameter in reader.named_parameters() if parameter.grad is not None} == names
+    assert not any(".lora_" in key for key in names)
+    monkeypatch.undo()
     with pytest.raises(WeightsError, match="cover 9 patches, and the tower sees 16"):
         reader(**batch_of(reader, ["a?"], ["c"]), pixels=pixels[:1], shares=torch.rand(1, 2, 9))
+
+
+@every_family
+def test_prompts_of_like_length_are_read_together_to_the_same_loss(
+    name: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = reader_of(folders[name])
+    learning = [dict(reader.named_parameters())[key] for key in sorted(reader.learn("shared"))]
+    answers = ["left", "it is seen on both sides, above and below, and all is as it should be", "two", "no"]
+    batch = batch_of(reader, ["where is it, and how large would you say that it is?", "how?", "what?", "?"], answers)
+    batch |= {"pixels": pictures(reader), "volume": torch.tensor([0, 1, 1, 0])}
+    counted, found = [], []
+    for worth in (0, 10**6):
+        monkeypatch.setattr("voxmoe.model.reader._WORTH", worth)
+        calls: list[int] = []
+        handle = reader.language_model.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        loss = reader(**batch).loss
+        handle.remove()
+        counted.append(len(calls))
+        found.append([loss, *torch.autograd.grad(loss, learning)])
+    assert counted[0] > counted[1] == 1
+    for apart, together in zip(*found, strict=True):
+        torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
 
 
 def test_the_dense_loss_is_least_where_the_shares_are_told() -> None:
@@ -330,20 +365,19 @@ def test_another_model_under_a_recorded_fingerprint_is_refused(folders: dict[str
 
 
 def test_a_reader_starts_from_another_s_weights(folders: dict[str, Path], tmp_path: Path) -> None:
-    first = reader_of(folders["smolvlm"], adaptation=AdaptationSettings(layers="none"), labels=2)
+    first = reader_of(folders["smolvlm"], adaptation=AdaptationSettings(layers="none"), labels=LABELS)
     with torch.no_grad():
         first.dense.weight.fill_(3.0)
     first.save_pretrained(tmp_path)
-    second = reader_of(folders["smolvlm"], labels=2)
+    second = reader_of(folders["smolvlm"], labels=LABELS)
     assert second.start_from(tmp_path) == []
     assert bool((second.dense.weight == 3.0).all())
-    for labels in (0, 3):
-        with pytest.raises(
-            WeightsError, match=rf"tell 2 labels .* this one's is to tell {labels}; set model.labels=2$"
-        ):
-            reader_of(folders["smolvlm"], labels=labels).start_from(tmp_path)
-    with pytest.raises(WeightsError, match="not a start for this model"):
-        reader_of(folders["smolvlm"], labels=2, lora=None).start_from(tmp_path)
+    grown_up = reader_of(folders["smolvlm"])
+    assert grown_up.start_from(tmp_path) == []
+    assert set(grown_up.own_state()) == {key for key in second.own_state() if not key.startswith(("dense", "naming"))}
+    for changes in ({"labels": (*LABELS, "spleen")}, {"labels": LABELS, "lora": None}):
+        with pytest.raises(WeightsError, match="not a start for this model"):
+            reader_of(folders["smolvlm"], **changes).start_from(tmp_path)
 
 
 def test_wrong_models_and_settings_are_refused(folders: dict[str, Path], tiny_language: Path) -> None:

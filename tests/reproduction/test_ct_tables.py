@@ -30,12 +30,15 @@ def test_every_run_is_a_valid_recipe(run: Run, tmp_path: Path) -> None:
     assert (recipe.start is None) == (run.start is None)
 
 
-def test_variations_learn_for_as_long() -> None:
+def test_variations_learn_for_as_long(tmp_path: Path) -> None:
     """All but the one of a single stage have two, of the same recipes."""
     for name, run in VARIATIONS.items():
         assert run.recipe == "experts"
         assert run.start is not None
         assert (run.start.recipe == "shared") != (name == "one stage")
+    one = CTWorkshop(tmp_path, load_ct_scale("pocket"))
+    steps = [one.recipe(run).fit.max_steps for run in (VARIATIONS["one stage"], FULL, FULL.start) if run is not None]
+    assert steps[0] == steps[1] + steps[2]
     assert BLIND.start is not None
     assert BLIND.start.recipe == "shared"
 
@@ -119,7 +122,7 @@ def test_another_scale_is_refused() -> None:
         load_ct_scale("paper")
 
 
-@pytest.mark.parametrize("stage", ["slices", "shared", "experts"])
+@pytest.mark.parametrize("stage", ["tissues", "texts", "slices", "shared", "experts"])
 def test_the_pocket_scale_holds_the_shipped_recipes(stage: str) -> None:
     """All but for where things lie."""
     shipped = yaml.safe_load((Path(__file__).parents[2] / "recipes" / f"ct-{stage}.yaml").read_text())

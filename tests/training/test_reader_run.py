@@ -24,6 +24,7 @@ from voxmoe.training.record import is_finished
 from voxmoe.vqa.ct.collect import collect
 
 LABELS = [2, 3, 5, 7]
+NAMES = ["right lung", "left lung", "heart", "liver"]
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +45,16 @@ def recipes(world: Path, tiny_language: Path) -> dict[str, ReaderRecipe]:
         "language": {"name": str(tiny_language), "lora": None},
         **{"size": 16, "patch": 4, "hidden": 16, "layers": 3, "heads": 2, "merge": 4},
     }
-    model = {"base": base, "labels": len(LABELS), "lora": {"rank": 4, "alpha": 8, "dropout": 0.0}}
+    model = {"base": base, "labels": NAMES, "lora": {"rank": 4, "alpha": 8, "dropout": 0.0}}
     fit = {
         "max_steps": 4, "batch_size": 8, "accumulation": 1, "learning_rate": 0.01, "expert_learning_rate": 0.01,
         "save_steps": 2, "precision": "fp32",
     }  # fmt: skip
     volumes = {"pictures": {"size": 16, "depth": 4, "slab": "mean"}}
+    flat = {"model": {**model, "adaptation": {"layers": "none"}, "pictures": {"size": 16, "depth": None}}}
     trees = {
-        "slices": {
-            "model": {**model, "adaptation": {"layers": "none"}, "pictures": {"size": 16, "depth": None}},
-            "dense": LABELS,
-        },
+        "tissues": {**flat, "dense": LABELS},
+        "slices": {**flat, "dense": LABELS, "start": str(world / "tissues-run")},
         "shared": {"model": {**model, **volumes}, "start": str(world / "slices-run")},
         "experts": {
             "model": {**model, **volumes, "experts": {"blocks": 1, "experts": 2, "rank": 2}},
@@ -67,7 +67,7 @@ def recipes(world: Path, tiny_language: Path) -> dict[str, ReaderRecipe]:
                 "system": "tgh-moe",
                 "name": stage,
                 "stage": stage,
-                "data": str(world / ("slices" if stage == "slices" else "volumes")),
+                "data": str(world / ("slices" if stage in ("tissues", "slices") else "volumes")),
                 "out": str(world / f"{stage}-run"),
                 "fit": fit,
                 **tree,
@@ -96,6 +96,12 @@ def test_every_stage_changes_what_it_names(
     for stage, after in trained.items():
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         new = after.keys() - before.keys()
+        if stage == "tissues":
+            assert not any(tensor.any() for name, tensor in after.items() if ".lora_B." in name), "no text was read"
+        if stage == "slices":
+            assert new == set()
+            assert any(".lora_B." in name for name in changed)
+            assert any(".vision_model." in name for name in changed)
         if stage == "shared":
             assert new == set()
             assert changed
@@ -175,6 +181,7 @@ def test_dense_training_needs_masks(recipes: dict[str, ReaderRecipe], world: Pat
     [
         ("stage=experts", "set model.experts"),
         ("dense=[1]", "dense names 1 labels"),
+        ("stage=tissues\ndense=[]", "stage tissues learns from masks alone"),
         ("model.blind=true", "a blind reader does not use"),
         ("shares={report: 0}", "shares are all 0"),
         ("system=other", "there are mpllm and tgh-moe"),
@@ -188,7 +195,7 @@ def test_recipes_that_make_no_sense_are_refused(
     path.write_text(yaml.safe_dump(recipes["slices"].model_dump(mode="json")))
     assert load_any(path)[0] == recipes["slices"]
     with pytest.raises(RecipeError, match=said):
-        load_any(path, [change])
+        load_any(path, change.splitlines())
 
 
 def test_pictures_are_drawn_once(world: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
 
-from voxmoe.model.reader import View, VolumeReader
+from voxmoe.model.reader import Reading, View, VolumeReader
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.vqa.ct.exchange import lettered
 
@@ -22,11 +22,13 @@ def weigh_choices(
     prompts: Mapping[str, Tensor],
     view: View | None,
     choices: Sequence[Sequence[str]],
+    read: Reading | None = None,
 ) -> list[list[float]]:
-    """The probability of each choice among those of its question, 0 to 1, for prompts as the reader takes them."""
+    """The probability of each choice among those of its question, 0 to 1, for prompts as the reader takes them, or has
+    `read` them already."""
     counts = [len(own) for own in choices]
     answers = processor.padded_answers([processor.answer(text) for own in choices for text in lettered(own)])
     whose = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     told = send_to_device({**answers, "whose": whose}, reader.device)
-    found = torch.split(reader.log_likelihoods(**prompts, **told, view=view), counts)
+    found = torch.split(reader.log_likelihoods(**prompts, **told, view=view, read=read), counts)
     return [own.softmax(dim=0).tolist() for own in found]

@@ -106,10 +106,11 @@ def speak(
                 went = zip(task.tolist(), groups, strict=True)
                 counted = Counter((str(TASKS[true]), str(TASKS[group])) for true, group in went)
                 spoken.chosen = counted if spoken.chosen is None else spoken.chosen + counted
-        ids = reader.generate(**tensors, view=view, max_new_tokens=LONGEST[batch[0].task])
+        read = reader.read(**tensors, view=view)
+        ids = reader.generate(**tensors, read=read, max_new_tokens=LONGEST[batch[0].task])
         spoken.texts |= {one.id: text for one, text in zip(batch, processor.decode_answers(ids), strict=True)}
         if batch[0].task is CTTask.CLOSED:
-            weighed = weigh_choices(reader, processor, tensors, view, [one.choices for one in batch])
+            weighed = weigh_choices(reader, processor, tensors, view, [one.choices for one in batch], read)
             spoken.weighed |= {one.id: told for one, told in zip(batch, weighed, strict=True)}
         report("answering", len(spoken.texts), len(exchanges))
     return spoken

@@ -92,6 +92,12 @@ def _from_seed(seed: int) -> Iterator[None]:
         yield
 
 
+@torch.no_grad()
+def _to_scale(projection: torch.nn.Linear, words: torch.Tensor) -> None:
+    """Draw a projector anew, so that pictures' tokens, of what a tower's norm gives it, vary as much as words do."""
+    torch.nn.init.normal_(projection.weight, std=float(words.std()) / projection.in_features**0.5)
+
+
 def _fresh(settings: FreshBase) -> Base:
     language, found = load_language_model(settings.language)
     text = language.config
@@ -111,6 +117,7 @@ def _fresh(settings: FreshBase) -> Base:
     )
     with _from_seed(settings.seed):
         model = SmolVLMForConditionalGeneration._from_config(config)
+        _to_scale(model.model.connector.modality_projection.proj, language.get_input_embeddings().weight)
     model.model.text_model = language.base_model
     model.lm_head = language.get_output_embeddings()
     return Base(model, load_tokenizer(found), settings.model_copy(update={"language": found}))

@@ -61,16 +61,16 @@ class OwnWeights(PreTrainedModel):
         check_fit("the weights do not fit the model", self.own_state(), state)
         self.load_state_dict(dict(state), strict=False)
 
-    def check_start(self, place: str | os.PathLike[str], state: Mapping[str, Tensor]) -> None:
-        """Raise `WeightsError` with the setting to change where that is known to be why these are no start."""
+    def of_start(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What of another model's weights this one begins with: all, but for what it is known to need no more."""
+        return state
 
     def start_from(self, place: str | os.PathLike[str]) -> list[str]:
-        """Take all weights of another trained model, and return the names of those that it does not have.
+        """Take the weights of another trained model, and return the names of those that it does not have.
 
         Raises `WeightsError` if it has a weight that this model has not, or one of another shape.
         """
-        state = load_file(weights_file(place))
-        self.check_start(place, state)
+        state = self.of_start(load_file(weights_file(place)))
         own = self.own_state()
         check_fit(f"{place}: not a start for this model", {name: own[name] for name in own if name in state}, state)
         self.load_state_dict(state, strict=False)

@@ -13,14 +13,15 @@ prompt token, A answer token, W answer to be weighed, T token of a volume, O wid
 generated.
 """
 
-import os
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
-from pydantic import NonNegativeInt, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedConfig
@@ -33,14 +34,20 @@ from voxmoe.model.adaptation import AdaptationSettings, VolumeFeatures, adapt
 from voxmoe.model.image_text import BaseSettings, load_base
 from voxmoe.model.language import LoraSettings, add_lora
 from voxmoe.model.layout import Layout, gathered, lay_out
+from voxmoe.model.naming import Naming
 from voxmoe.model.own_weights import OwnWeights
+from voxmoe.model.padding import alike
 from voxmoe.model.routing import Routing, mean_embedding
 from voxmoe.model.task_experts import ExpertCost, TaskExpertSettings
 from voxmoe.model.towers import part
 from voxmoe.settings import Settings, problems
 from voxmoe.vocabulary import TGH_MOE
 
-Stage = Literal["slices", "shared", "experts", "together", "whole"]
+_DENSE = ("dense.", "naming.")
+"""What the names of weights begin with that pretraining from masks needs alone."""
+_WORTH = 128
+"""Tokens that have to be saved by reading prompts in one more group."""
+Stage = Literal["tissues", "slices", "shared", "experts", "together", "whole"]
 
 
 class ReaderSettings(Settings):
@@ -54,8 +61,9 @@ class ReaderSettings(Settings):
     """Task experts in the tower; None for a reader of the first stage."""
     lora: LoraSettings | None = LoraSettings()
     """Adapters of the language model; None keeps it as it is."""
-    labels: NonNegativeInt = 0
-    """Kinds of tissue that the tower can be taught to tell, patch by patch (dense pretraining)."""
+    labels: tuple[str, ...] = ()
+    """Names of tissues that the tower can be taught to tell, patch by patch, and the projector to put into these words
+    (dense pretraining)."""
     blind: bool = False
     """Whether it is the text-only baseline: the same model, without the volume."""
 
@@ -104,6 +112,17 @@ class View:
     """By which task experts took part."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Prompts as the language model has read them: what is to be said or weighed follows from here."""
+
+    last: Float[Tensor, "B 1 O"]
+    """What the last token became."""
+    layout: Layout
+    cache: DynamicCache
+    """Of all tokens; whoever goes on from it takes a copy."""
+
+
 class VolumeReader(OwnWeights):
     """The model. Saved without the language model's own weights, which come from their source at load."""
 
@@ -112,6 +131,9 @@ class VolumeReader(OwnWeights):
     main_input_name = "prompt_ids"
     # The loss is a mean over the prompts of a batch: Trainer has to average it over accumulated batches itself.
     accepts_loss_kwargs = False
+    parted = True
+    """Whether prompts are read in groups of like length. Not where processes share out the language model's weights:
+    they have to call it equally often."""
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__(config)
@@ -126,7 +148,8 @@ class VolumeReader(OwnWeights):
         if settings.lora is not None:
             add_lora(self.language_model, settings.lora)
         if settings.labels:
-            self.dense = torch.nn.Linear(self.adaptation.tower.config.hidden_size, settings.labels + 1)
+            self.dense = torch.nn.Linear(self.adaptation.tower.config.hidden_size, len(settings.labels) + 1)
+            self.naming = Naming(self._names(settings.labels))
         self.post_init()
 
     @property
@@ -139,23 +162,28 @@ class VolumeReader(OwnWeights):
     def learn(self, stage: Stage) -> list[str]:
         """Let learn what a stage trains, and nothing else; the names of what learns.
 
-        `slices`: the whole tower, projector and adapters, as a 2D model is pretrained. `shared`: attention across
-        slices, projector and adapters (TGH-MoE's first stage). `experts`: task experts and routers (its second).
-        `together`: both at once. `whole`: everything but the language model's own weights. A blind reader learns its
-        adapters alone. Raises `WeightsError` if the reader has not what the stage teaches.
+        `tissues`: the whole tower and projector, from masks alone. `slices`: adapters, too, as a 2D model is
+        pretrained. `shared`: attention across slices, projector and adapters (TGH-MoE's first stage). `experts`: task
+        experts and routers (its second). `together`: both at once. `whole`: everything but the language model's own
+        weights. A blind reader learns its adapters alone. Raises `WeightsError` if the reader has not what the stage
+        teaches.
         """
         parts = self.adaptation
         {
+            "tissues": parts.learn_shared,
             "slices": parts.learn_shared,
             "shared": parts.learn_shared,
             "experts": parts.learn_experts,
             "together": parts.learn_together,
             "whole": parts.learn_shared if self.settings.experts is None else parts.learn_together,
         }[stage]()
-        if stage in ("slices", "whole"):
+        if stage in ("tissues", "slices", "whole"):
             parts.tower.requires_grad_(True)
+        if stage == "tissues":
+            self.language_model.requires_grad_(False)
         if self.settings.labels:
-            self.dense.requires_grad_(stage == "slices")
+            for taught in (self.dense, self.naming):
+                taught.requires_grad_(stage in ("tissues", "slices"))
         if self.settings.blind:
             for module in (parts.tower, parts.projector):
                 module.requires_grad_(False)
@@ -169,6 +197,12 @@ class VolumeReader(OwnWeights):
         """Let the task router standardise what it reads, by a sample of batches."""
         prompts = [self._prompt_embedding(batch["prompt_ids"], batch["prompt_mask"]) for batch in batches]
         self.adaptation.task_router.calibrate(torch.cat(prompts))
+
+    @torch.no_grad()
+    def _names(self, labels: Sequence[str]) -> Float[Tensor, "L O"]:
+        """The mean input embedding of each name's tokens."""
+        ids = [self.tokenizer(f" {name}", add_special_tokens=False)["input_ids"] for name in labels]
+        return torch.stack([self._embed(torch.tensor([own]))[0].float().mean(dim=0) for own in ids])
 
     # ----------------------------------------------------------------- sequence
 
@@ -295,21 +329,21 @@ class VolumeReader(OwnWeights):
         """The loss of the answers, or without them the logits of their first tokens.
 
         Volumes are given as the method `view` takes them (`pixels`, ..), or as what it made of them; a blind reader
-        takes none. With `shares`, how much of each patch of all slices each label covers, the tower also learns to tell
-        these.
+        takes none. With `shares`, how much of each patch of all slices each label covers, tower and projector also
+        learn to tell these, or these alone where there are no answers.
         """
         view = self._viewed(prompt_ids, prompt_mask, view, volumes)
-        embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
-        if answer_ids is None or answer_mask is None:
+        losses: dict[str, Tensor] = {}
+        if answer_ids is not None and answer_mask is not None:
+            losses["text"] = self._text_loss(prefix_ids, prompt_ids, prompt_mask, answer_ids, answer_mask, view)
+        elif shares is None:
+            embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
             return ReaderOutput(logits=self._logits(self._decode(embeds, layout)[:, -1]))
-        end = embeds.shape[1] - 1
-        embeds = torch.cat([embeds, self._embed(answer_ids)], dim=1)
-        hidden = self._decode(embeds, layout.followed_by(answer_mask))
-        losses = {"text": self._text_loss(hidden[:, end:-1], answer_ids, answer_mask)}
         if view is not None and view.routing is not None and view.routing.tasks is not None:
             losses["routing"] = self.adaptation.routing_loss(view.routing)
         if view is not None and shares is not None:
             losses["dense"] = _dense_loss(self.dense(view.seen.slices), shares)
+            losses["naming"] = self.naming.loss(view.seen.tokens[view.seen.present], shares)
         return ReaderOutput(loss=sum(losses.values()), losses=losses)
 
     def _viewed(
@@ -320,12 +354,38 @@ class VolumeReader(OwnWeights):
         return self.view(prompt_ids, prompt_mask, **volumes)
 
     def _text_loss(
-        self, hidden: Float[Tensor, "B A O"], answer_ids: Int[Tensor, "B A"], answer_mask: Int[Tensor, "B A"]
+        self,
+        prefix_ids: Int[Tensor, "B P"],
+        prompt_ids: Int[Tensor, "B Q"],
+        prompt_mask: Int[Tensor, "B Q"],
+        answer_ids: Int[Tensor, "B A"],
+        answer_mask: Int[Tensor, "B A"],
+        view: View | None,
     ) -> Float[Tensor, ""]:
         """Next-token loss: the mean over an answer's tokens, then over the batch, so that a report does not outweigh
-        what is answered in a word."""
-        rows, losses = self._token_losses(hidden, answer_ids, answer_mask)
-        return (losses / answer_mask.sum(dim=1)[rows]).sum() / len(answer_mask)
+        what is answered in a word. Prompts of like length are read together, not all with the longest."""
+        asked, said = prompt_mask.sum(dim=1), answer_mask.sum(dim=1)
+        total = prompt_ids.new_zeros((), dtype=torch.float32)
+        for rows in self._read_together(asked.tolist(), said.tolist(), prefix_ids.shape[1], view):
+            at = torch.tensor(rows, device=prompt_ids.device)
+            front, end = prompt_ids.shape[1] - int(asked[at].max()), int(said[at].max())
+            seen = None if view is None else replace(view, whose=view.whose[at])
+            embeds, layout = self._prompt(prefix_ids[at], prompt_ids[at, front:], prompt_mask[at, front:], seen)
+            answers, mask = answer_ids[at, :end], answer_mask[at, :end]
+            before = embeds.shape[1] - 1
+            hidden = self._decode(torch.cat([embeds, self._embed(answers)], dim=1), layout.followed_by(mask))
+            own, losses = self._token_losses(hidden[:, before:-1], answers, mask)
+            total = total + (losses / mask.sum(dim=1)[own]).sum()
+        return total / len(answer_mask)
+
+    def _read_together(
+        self, asked: Sequence[int], said: Sequence[int], prefix: int, view: View | None
+    ) -> list[list[int]]:
+        """Which prompts the language model reads at once."""
+        if not self.parted:
+            return [list(range(len(asked)))]
+        vision = 0 if view is None else math.prod(view.seen.tokens.shape[1:3])
+        return alike(asked, said, prefix + vision, _WORTH)
 
     def _token_losses(
         self, hidden: Float[Tensor, "W A O"], answer_ids: Int[Tensor, "W A"], answer_mask: Int[Tensor, "W A"]
@@ -333,6 +393,21 @@ class VolumeReader(OwnWeights):
         """Of every token that is there, the number of its answer and the negative logarithm of its probability."""
         rows, places = answer_mask.nonzero(as_tuple=True)
         return rows, F.cross_entropy(self._logits(hidden[rows, places]), answer_ids[rows, places], reduction="none")
+
+    @torch.no_grad()
+    def read(
+        self,
+        prefix_ids: Int[Tensor, "B P"],
+        prompt_ids: Int[Tensor, "B Q"],
+        prompt_mask: Int[Tensor, "B Q"],
+        view: View | None = None,
+        **volumes: Any,
+    ) -> Reading:
+        """Let the language model read prompts with their volumes, for `generate` and `log_likelihoods`."""
+        view = self._viewed(prompt_ids, prompt_mask, view, volumes)
+        embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
+        cache = DynamicCache(config=self.language_model.config)
+        return Reading(self._decode(embeds, layout, cache)[:, -1:], layout, cache)
 
     @torch.no_grad()
     def log_likelihoods(
@@ -344,17 +419,16 @@ class VolumeReader(OwnWeights):
         answer_mask: Int[Tensor, "W A"],
         whose: Int[Tensor, " W"],
         view: View | None = None,
+        read: Reading | None = None,
         **volumes: Any,
     ) -> Float[Tensor, " W"]:
         """The natural logarithm of how likely each answer is, all its tokens together, after the prompt that `whose`
-        names. A prompt is read once for all its answers."""
-        view = self._viewed(prompt_ids, prompt_mask, view, volumes)
-        embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
-        cache = DynamicCache(config=self.language_model.config)
-        before = self._decode(embeds, layout, cache)[:, -1:]
+        names. A prompt is read once for all its answers, or not at all where it has been `read`."""
+        read = read or self.read(prefix_ids, prompt_ids, prompt_mask, view, **volumes)
+        cache = deepcopy(read.cache)
         cache.batch_select_indices(whose)
-        layout = layout.of(whose).followed_by(answer_mask[:, :-1])
-        hidden = [before[whose]]
+        layout = read.layout.of(whose).followed_by(answer_mask[:, :-1])
+        hidden = [read.last[whose]]
         if answer_ids.shape[1] > 1:
             hidden.append(self._decode(self._embed(answer_ids[:, :-1]), layout, cache))
         rows, losses = self._token_losses(torch.cat(hidden, dim=1), answer_ids, answer_mask)
@@ -368,21 +442,23 @@ class VolumeReader(OwnWeights):
         prompt_mask: Int[Tensor, "B Q"],
         view: View | None = None,
         max_new_tokens: int = 128,
+        read: Reading | None = None,
         **volumes: Any,
     ) -> Int[Tensor, "B L"]:
         """Token ids of the likeliest answers, word by word; what follows an answer's end is its last token again."""
-        view = self._viewed(prompt_ids, prompt_mask, view, volumes)
-        embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
-        ends = torch.tensor(self._ends, device=embeds.device)
-        cache = DynamicCache(config=self.language_model.config)
+        read = read or self.read(prefix_ids, prompt_ids, prompt_mask, view, **volumes)
+        last, layout, cache = read.last, read.layout, deepcopy(read.cache)
+        ends = torch.tensor(self._ends, device=last.device)
         said: list[Tensor] = []
-        over = torch.zeros(len(embeds), dtype=torch.bool, device=embeds.device)
-        while len(said) < max_new_tokens and not over.all():
-            words = self._logits(self._decode(embeds, layout, cache)[:, -1]).argmax(dim=-1)
+        over = torch.zeros(len(last), dtype=torch.bool, device=last.device)
+        while not over.all():
+            words = self._logits(last[:, -1]).argmax(dim=-1)
             said.append(torch.where(over, ends[0], words))
             over |= torch.isin(words, ends)
-            embeds = self._embed(words[:, None])
-            layout = layout.followed_by(layout.mask.new_ones(len(embeds), 1))
+            if len(said) == max_new_tokens:
+                break
+            layout = layout.followed_by(layout.mask.new_ones(len(last), 1))
+            last = self._decode(self._embed(words[:, None]), layout, cache)
         return torch.stack(said, dim=1)
 
     @property
@@ -395,13 +471,9 @@ class VolumeReader(OwnWeights):
 
     # ------------------------------------------------------------------- saving
 
-    def check_start(self, place: str | os.PathLike[str], state: Mapping[str, Tensor]) -> None:
-        labels = self.settings.labels
-        if "dense.bias" in state and (found := len(state["dense.bias"]) - 1) != labels:
-            raise WeightsError(
-                f"{place}: not a start for this model: its tower was taught to tell {found} labels (model.labels), "
-                f"this one's is to tell {labels}; set model.labels={found}"
-            )
+    def of_start(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without what dense pretraining needs alone, unless it goes on."""
+        return state if self.settings.labels else {k: t for k, t in state.items() if not k.startswith(_DENSE)}
 
     def own_state(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """All weights but those that the language model brings along; out of `state` where that is given."""

@@ -25,7 +25,7 @@ from voxmoe.evaluation.tables import Table, sure
 from voxmoe.files import sha256, write_bytes, write_json
 from voxmoe.imaging.torso import write_torsos
 from voxmoe.model.own_weights import weights_file
-from voxmoe.reproduction.ct_variations import BLIND, FULL, SLICES, TABLES, VARIATIONS, Run
+from voxmoe.reproduction.ct_variations import BLIND, FULL, SLICES, TABLES, TEXTS, TISSUES, VARIATIONS, Run
 from voxmoe.reproduction.scale import Phantoms
 from voxmoe.settings import Settings
 from voxmoe.training.reader_recipe import ReaderRecipe
@@ -40,6 +40,7 @@ Record = dict[str, Any]
 VERSION = 1
 KIND = "ct-table"
 SPLIT = "test"
+_VOLUMES = "volumes"
 _LIKELIEST = "closed_by_likelihood"
 """In a table, the entry of a method with the mean accuracy of its likeliest choices."""
 
@@ -89,19 +90,25 @@ class CTWorkshop:
             collect(form, [str(self._cohort / "truth.jsonl")], place, images, masks=masks)
         return place
 
+    def changes(self, run: Run) -> list[str]:
+        """To the recipe that a run is made by."""
+        steps = [self.scale.recipes[name]["fit"]["max_steps"] for name in run.as_long_as]
+        return [*run.changes, *([f"fit.max_steps={sum(steps)}"] if steps else [])]
+
     def recipe(self, run: Run) -> ReaderRecipe:
         """The recipe of a run at this scale; raises `RecipeError`."""
         base = self.out / "ct" / f"{run.recipe}.yaml"
         write_bytes(base, yaml.safe_dump(self.scale.recipes[run.recipe], sort_keys=False).encode())
         runs = self.out / "ct" / "runs"
-        data = self.out / "ct" / (SLICES if run.recipe == SLICES else "volumes")
-        places = [f"name={run.name}", f"data={data}", f"out={runs / run.name}"]
+        data = ", ".join(str(self.out / "ct" / name) for name in _about(run))
+        places = [f"name={run.name}", f"data=[{data}]", f"out={runs / run.name}"]
         places.append("start=null" if run.start is None else f"start={runs / run.start.name}")
-        return load_recipe(ReaderRecipe, base, [*run.changes, *places])
+        return load_recipe(ReaderRecipe, base, [*self.changes(run), *places])
 
     def trained(self, run: Run) -> Path:
         """The folder of a run, trained unless it is there."""
-        self.dataset(SLICES if run.recipe == SLICES else "volumes")
+        for name in _about(run):
+            self.dataset(name)
         if run.start is not None:
             self.trained(run.start)
         recipe = self.recipe(run)
@@ -114,7 +121,7 @@ class CTWorkshop:
         place = self.trained(run)
         kept = place / f"evaluation-{SPLIT}.json"
         blind = self.trained(BLIND) if run == FULL else None
-        data = self.dataset("volumes")
+        data = self.dataset(_VOLUMES)
         if not _is_of(kept, [place] if blind is None else [place, blind], data):
             found = evaluate_reader(
                 place,
@@ -125,6 +132,11 @@ class CTWorkshop:
             )
             save(kept, found)
         return load(kept, SAID)
+
+
+def _about(run: Run) -> tuple[str, ...]:
+    """The datasets that a run learns from."""
+    return {TISSUES: (SLICES,), TEXTS: (SLICES, _VOLUMES), SLICES: (SLICES,)}.get(run.recipe, (_VOLUMES,))
 
 
 def _is_of(kept: Path, readers: Sequence[Path], data: Path) -> bool:
@@ -156,9 +168,9 @@ def ct_plan(workshop: CTWorkshop, name: str) -> list[Record]:
     """What a table needs, and what of it is there: the dry run."""
     return [
         {
-            "dataset": SLICES if run.recipe == SLICES else "volumes",
+            "dataset": " + ".join(_about(run)),
             "model": run.name,
-            "changes": list(run.changes),
+            "changes": workshop.changes(run),
             "there": is_finished(workshop.recipe(run)),
         }
         for run in runs_of(name)

@@ -6,7 +6,7 @@ The source prints two ablations in words alone (its review); which parts are tak
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-SLICES, SHARED, EXPERTS = "slices", "shared", "experts"
+TISSUES, TEXTS, SLICES, SHARED, EXPERTS = "tissues", "texts", "slices", "shared", "experts"
 """The recipes of a scale that runs are changes of."""
 
 
@@ -18,9 +18,11 @@ class Run:
     recipe: str
     changes: tuple[str, ...] = ()
     start: "Run | None" = None
+    as_long_as: tuple[str, ...] = ()
+    """Recipes that it takes as many steps as all together; none: as its own says."""
 
 
-PRETRAINED = Run("slices-2d", SLICES)
+PRETRAINED = Run("slices-2d", SLICES, (), Run("texts", TEXTS, (), Run("tissues-2d", TISSUES)))
 """The 2D model that all but one start from."""
 
 
@@ -49,7 +51,7 @@ VARIATIONS: Mapping[str, Run] = {
     "all layers 3D": _stages("all-3d", ("model.adaptation.layers=all",)),
     "no task experts": Run("no-experts-experts", EXPERTS, _NO_EXPERTS, _FIRST),
     "soft task router": Run("soft-experts", EXPERTS, ("model.experts.soft=true",), _FIRST),
-    "one stage": Run("one-stage", EXPERTS, ("stage=together",), PRETRAINED),
+    "one stage": Run("one-stage", EXPERTS, ("stage=together",), PRETRAINED, as_long_as=(SHARED, EXPERTS)),
     "from scratch": Run("scratch-experts", EXPERTS, (), Run("scratch-shared", SHARED, ("stage=whole",), None)),
 }
 TABLES: Mapping[str, tuple[str, tuple[str, ...]]] = {

@@ -144,15 +144,17 @@ class ReaderCollator:
         exchanges: Sequence[Exchange],
         pictures: KeptPictures | None,
         dense: bool = False,
+        answers: bool = True,
     ) -> None:
         self.processor = processor
         self.exchanges = exchanges
         self.pictures = pictures
         self.dense = dense
+        self.answers = answers
 
     def __call__(self, draws: Sequence[Draw]) -> dict[str, Any]:
         """A batch to learn from, with the `place` of its first sample."""
-        return self.batch([self.exchanges[draw.row] for draw in draws]) | {"place": draws[0].place}
+        return self.batch([self.exchanges[draw.row] for draw in draws], self.answers) | {"place": draws[0].place}
 
     def batch(self, exchanges: Sequence[Exchange], answers: bool = True, volumes: bool = True) -> dict[str, Any]:
         """Prompts and tasks, with `answers` also these, with `volumes` each of them once."""

@@ -3,11 +3,19 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from voxmoe.model.reader import ReaderSettings, Stage
-from voxmoe.training.recipe import RunRecipe
+from voxmoe.training.recipe import FitSettings, RunRecipe
 from voxmoe.vocabulary import CTTask
+
+
+class ReaderFitSettings(FitSettings):
+    """Training of a volume reader."""
+
+    projector_learning_rate: PositiveFloat | None = None
+    """Of the projector, whose inputs can be thousands wide, so that its outputs change by so much more a step; None: as
+    of all else."""
 
 
 class ReaderRecipe(RunRecipe):
@@ -16,6 +24,7 @@ class ReaderRecipe(RunRecipe):
     system: Literal["tgh-moe"]
     """Tells this recipe from those of mpLLM."""
     model: ReaderSettings
+    fit: ReaderFitSettings = ReaderFitSettings()
     stage: Stage
     """Which parts learn (`VolumeReader.learn`)."""
     shares: Mapping[CTTask, NonNegativeFloat] | None = None
@@ -27,10 +36,12 @@ class ReaderRecipe(RunRecipe):
 
     @model_validator(mode="after")
     def _fitting(self) -> "ReaderRecipe":
-        if self.dense and len(self.dense) != self.model.labels:
-            raise ValueError(f"dense names {len(self.dense)} labels; model.labels has to be as many")
+        if self.dense and len(self.dense) != len(self.model.labels):
+            raise ValueError(f"dense names {len(self.dense)} labels; model.labels has to have as many names")
         if self.dense and self.model.blind:
             raise ValueError("dense teaches the tower, which a blind reader does not use; leave it out")
+        if self.stage == "tissues" and not self.dense:
+            raise ValueError("stage tissues learns from masks alone: name their labels in dense")
         if self.stage in ("experts", "together") and self.model.experts is None:
             raise ValueError(f"stage {self.stage} teaches task experts: set model.experts, or choose another stage")
         if self.shares is not None and not any(self.shares.values()):

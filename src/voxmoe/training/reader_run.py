@@ -24,7 +24,14 @@ from voxmoe.training.pictures import KeptPictures, PictureCache, Scan
 from voxmoe.training.processes import Processes
 from voxmoe.training.reader_recipe import ReaderRecipe
 from voxmoe.training.record import begin, checkpoints, finish
-from voxmoe.training.trainer import check_reporters, last_checkpoint, lighten, make_trainer, shared_accumulation
+from voxmoe.training.trainer import (
+    check_reporters,
+    gathers_weights,
+    last_checkpoint,
+    lighten,
+    make_trainer,
+    shared_accumulation,
+)
 from voxmoe.vqa.ct.dataset import CTDataset, open_ct_dataset
 from voxmoe.vqa.ct.exchange import Exchange
 
@@ -95,11 +102,13 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
         new = reader.start_from(recipe.start)
         _log.info("starting from %s; new are %s", recipe.start, ", ".join(new) or "none")
     reader.learn(recipe.stage)
+    reader.parted = not gathers_weights()
     if recipe.fit.bf16:
         lighten(reader)
     reader.to(processes.device)
     processor = ReaderProcessor.of(reader)
-    collate = ReaderCollator(processor, exchanges, _pictures(recipe, scans, report), bool(recipe.dense))
+    pictures, answers = _pictures(recipe, scans, report), recipe.stage != "tissues"
+    collate = ReaderCollator(processor, exchanges, pictures, bool(recipe.dense), answers)
     checkpoint = last_checkpoint(checkpoints(recipe))
     log = TrainingLog(recipe.out / "training.jsonl")
     if processes.first:
@@ -107,7 +116,9 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
     course = _course(recipe, exchanges)
     if checkpoint is None and any(".task_router." in name for name in new):
         _calibrate(reader, collate, course, exchanges)
-    trainer = make_trainer(reader, recipe, course, collate, checkpoints(recipe), log, processes, report)
+    own = recipe.fit.projector_learning_rate
+    rates = {} if own is None else {f".{reader.adaptation.family.projector}.": own}
+    trainer = make_trainer(reader, recipe, course, collate, checkpoints(recipe), log, processes, report, rates)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of FSDP, all processes have a part
     if processes.first:

@@ -40,9 +40,11 @@ from voxmoe.training.samples import Collator, Course, Row, Tokens, tokenised
 from voxmoe.training.studies import study_files
 from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 from voxmoe.training.trainer import (
+    ENCODER,
     FitTrainer,
     check_reporters,
     last_checkpoint,
+    learns_encoder,
     lighten,
     make_trainer,
     shared_accumulation,
@@ -216,7 +218,8 @@ def _fit(model: MpLLM, processor: MpLLMProcessor, run: _Run) -> FitTrainer:
         before = {"eye": eye_losses, "warm-up": warm_losses}
         log.rewind(before, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     course = _course(run, tokens)
-    trainer = make_trainer(model, recipe, course, collate, checkpoints(recipe), log, run.processes, run.report)
+    rates = {f".{ENCODER}": recipe.fit.encoder_learning_rate} if learns_encoder(recipe.fit) else {}
+    trainer = make_trainer(model, recipe, course, collate, checkpoints(recipe), log, run.processes, run.report, rates)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
 

@@ -33,8 +33,11 @@ from voxmoe.training.samples import seed_of
 
 Report = Callable[[str, int, int], None]
 COMPLETE = "complete"
-_ENCODER = "vision."
+ENCODER = "vision."
 """What the names of the encoder's weights begin with."""
+_LORA = ".lora_"
+"""What stands in the names of adapters."""
+_REST = "rest"
 _KEPT = 2
 """Checkpoints at a time: the one before stays until the next is complete."""
 
@@ -83,7 +86,7 @@ def fitted_state(
 ) -> dict[str, Tensor]:
     """What fitting changes: all of the model's own weights but those of an encoder that stays frozen."""
     own = model.own_state(state)
-    return {name: t.contiguous() for name, t in own.items() if with_encoder or not name.startswith(_ENCODER)}
+    return {name: t.contiguous() for name, t in own.items() if with_encoder or not name.startswith(ENCODER)}
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -132,31 +135,29 @@ class FitTrainer(Trainer):
 
     optimizer: torch.optim.Optimizer | None
 
-    def __init__(self, *, fit: FitSettings, **kwargs: Any) -> None:
+    def __init__(self, *, fit: FitSettings, rates: Mapping[str, float], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fit = fit
+        self.rates = rates
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            named = [(name, p) for name, p in (model or self.model).named_parameters() if p.requires_grad]
-            adapters = [p for name, p in named if ".lora_" in name]
-            others = [p for name, p in named if ".lora_" not in name and not self._is_encoder(name)]
-            groups = [
-                {"params": adapters, "lr": self.fit.learning_rate},
-                {"params": others, "lr": self.fit.expert_learning_rate},
-            ]
-            if learns_encoder(self.fit):
-                encoder = [p for name, p in named if self._is_encoder(name)]
-                groups.append({"params": encoder, "lr": self.fit.encoder_learning_rate})
+            learning = [(name, p) for name, p in (model or self.model).named_parameters() if p.requires_grad]
+            rates = {_LORA: self.fit.learning_rate, _REST: self.fit.expert_learning_rate, **self.rates}
+            own: dict[str, list[nn.Parameter]] = {part: [] for part in rates}
+            for name, parameter in learning:
+                own[self._part(name)].append(parameter)
+            groups = [{"params": parameters, "lr": rates[part]} for part, parameters in own.items()]
             self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
         return self.optimizer
 
-    def _is_encoder(self, name: str) -> bool:
-        """Whether a parameter is that of an encoder that learns; wrappers of processes put words before its name."""
-        return learns_encoder(self.fit) and f".{_ENCODER}" in f".{name}"
+    def _part(self, name: str) -> str:
+        """Which of the parts with rates of their own a parameter belongs to; wrappers of processes put words before its
+        name."""
+        return next((part for part in (_LORA, *self.rates) if part in f".{name}"), _REST)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One forward and backward pass. Its dropout depends on its place in the run alone."""
@@ -186,7 +187,7 @@ class FitTrainer(Trainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        frozen = {name: tensor for name, tensor in self.model.own_state().items() if name.startswith(_ENCODER)}
+        frozen = {name: tensor for name, tensor in self.model.own_state().items() if name.startswith(ENCODER)}
         self.model.load_own_state(frozen | load_file(Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME))
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -219,6 +220,11 @@ def shared_accumulation(fit: FitSettings, processes: Processes) -> int:
     return fit.accumulation // processes.count
 
 
+def gathers_weights() -> bool:
+    """Whether `accelerate launch` asks for weights to be gathered from all processes whenever a module is called."""
+    return _shared_out() or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+
+
 def _shared_out() -> bool:
     """Whether `accelerate launch` asks for FSDP, which in bf16 would also round gathered weights, reduced gradients and
     the loss: there autocast alone makes it bf16, as for one process."""
@@ -242,7 +248,9 @@ def make_trainer(
     log: TrainingLog,
     processes: Processes,
     report: Report,
+    rates: Mapping[str, float],
 ) -> FitTrainer:
+    """`rates` are learning rates of parts that have their own, by what stands in the names of their parameters."""
     fit = recipe.fit
     _check_precision(fit)
     arguments = TrainingArguments(
@@ -270,6 +278,7 @@ def make_trainer(
     )
     trainer = FitTrainer(
         fit=fit,
+        rates=rates,
         model=model,
         args=arguments,
         train_dataset=course,

@@ -13,7 +13,7 @@ from voxmoe.vqa.ct.exchange import Exchange
 from voxmoe.vqa.ct.formats.form import Format, Terms
 from voxmoe.vqa.ct.formats.tables import Row
 
-SLICES = 6
+SLICES = 16
 """Slices of a volume that are asked about by themselves."""
 _SEED = 0
 """Of wordings and choices; volumes differ by their own seeds."""
