@@ -247,6 +247,7 @@ def test_prompts_of_like_length_are_read_together_to_the_same_loss(
     name: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = reader_of(folders[name])
+    drawing = reader.settings.model_copy(update={"lora": LORA.model_copy(update={"dropout": 0.1})})
     learning = [dict(reader.named_parameters())[key] for key in sorted(reader.learn("shared"))]
     answers = ["left", "it is seen on both sides, above and below, and all is as it should be", "two", "no"]
     batch = batch_of(reader, ["where is it, and how large would you say that it is?", "how?", "what?", "?"], answers)
@@ -261,6 +262,14 @@ def test_prompts_of_like_length_are_read_together_to_the_same_loss(
         counted.append(len(calls))
         found.append([loss, *torch.autograd.grad(loss, learning)])
     assert counted[0] > counted[1] == 1
+    assert len(reader._read_together([1, 9], [1, 99], 3, None)) == 1, "it is not worth it"
+    monkeypatch.setattr("voxmoe.model.reader._WORTH", 0)
+    assert len(reader._read_together([1, 9], [1, 99], 3, None)) == 2
+    for changes in ({"parted": False}, {"settings": drawing}):
+        for key, value in changes.items():
+            monkeypatch.setattr(reader.train(), key, value)
+        assert len(reader._read_together([1, 9], [1, 99], 3, None)) == 1
+        monkeypatch.setattr(reader, "parted", True)
     for apart, together in zip(*found, strict=True):
         torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
 

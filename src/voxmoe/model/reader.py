@@ -382,7 +382,9 @@ class VolumeReader(OwnWeights):
         self, asked: Sequence[int], said: Sequence[int], prefix: int, view: View | None
     ) -> list[list[int]]:
         """Which prompts the language model reads at once."""
-        if not self.parted:
+        lora = self.settings.lora
+        drawn = self.training and lora is not None and lora.dropout > 0  # in the order in which prompts are read
+        if drawn or not self.parted:
             return [list(range(len(asked)))]
         vision = 0 if view is None else math.prod(view.seen.tokens.shape[1:3])
         return alike(asked, said, prefix + vision, _WORTH)
