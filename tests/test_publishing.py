@@ -15,7 +15,7 @@ from voxmoe.answering import Answerer
 from voxmoe.errors import ResultsError, WeightsError
 from voxmoe.evaluation import results
 from voxmoe.evaluation.evaluate import evaluate
-from voxmoe.publishing import publish
+from voxmoe.publishing import _kept, publish
 from voxmoe.segmenting import Segmenter
 
 Run = Callable[..., tuple[int, str, str]]
@@ -93,6 +93,14 @@ def test_the_card_tells_what_it_learnt_from_and_how_it_does(published: Path) -> 
         assert words in card, words
     manifest = json.loads((published / "manifest.json").read_text())
     assert f"{manifest['trained_parameters']:,}" in card
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [(None, ""), (12, ", its first 12 layers"), ([0, 1, 29], ", its layers 0, 1, 29 (counted from 0)")],
+)
+def test_the_card_says_which_layers_are_kept(layers: int | list[int] | None, told: str) -> None:
+    assert _kept(layers) == told
 
 
 def test_what_cannot_be_published_is_refused(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:

@@ -142,6 +142,15 @@ def _table(table: tables.Table) -> list[str]:
     ]
 
 
+def _kept(layers: int | list[int] | None) -> str:
+    """Which layers of the language model are kept, unless all are."""
+    if layers is None:
+        return ""
+    if isinstance(layers, int):
+        return f", its first {layers} layers"
+    return f", its layers {', '.join(map(str, layers))} (counted from 0)"
+
+
 def _weighing(manifest: dict[str, Any]) -> list[str]:
     if "consensus" not in manifest:
         return []
@@ -184,7 +193,7 @@ def model_card(
         f"- Images: {sees}; skull-stripped and co-registered, as BraTS has them.",
         f"- Labels it was trained on: {labels}.",
         f"- Language model: {language['name']}"
-        + (f", its first {language['layers']} layers" if language.get("layers") else "")
+        + _kept(language.get("layers"))
         + "; its weights are not in here, they come from their own source.",
         f"- Parameters that were trained: {manifest['trained_parameters']:,}, in {manifest['steps']:,} steps and "
         f"{manifest['seconds'] / 60:.0f} minutes on {manifest['cores']} cores. recipe.yaml says how, training.jsonl "

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -93,6 +94,29 @@ def test_the_first_layers_alone_give_what_they_give_in_the_whole(config: Any, mo
     assert part.generate(ids, max_new_tokens=3, do_sample=False).shape[1] > 3
     with pytest.raises(WeightsError, match="layers=3, but the language model has 2"):
         load_language_model(LanguageSettings(name=str(tmp_path), layers=3))
+
+
+@pytest.mark.parametrize(("config", "model_class"), FAMILIES)
+@torch.no_grad()
+def test_chosen_layers_follow_one_another(config: Any, model_class: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = model_class(config(**{**TINY, "num_hidden_layers": 3})).eval()
+    whole.save_pretrained(tmp_path)
+    part, _ = load_language_model(LanguageSettings(name=str(tmp_path), layers=(0, 2), lora=None))
+    whole.base_model.layers[1].forward = lambda hidden, **_: hidden
+    ids = torch.tensor([[3, 7, 11]])
+    torch.testing.assert_close(part(ids, use_cache=False).logits, whole(ids, use_cache=False).logits)
+    said = part.generate(ids, max_new_tokens=4, do_sample=False)
+    read = part(said, use_cache=False).logits[:, 2:-1].argmax(dim=-1)
+    assert said[:, 3:].tolist() == read.tolist(), "the cache has a place for each"
+    with pytest.raises(WeightsError, match=r"layers=\[0, 3\], but the language model has 3"):
+        load_language_model(LanguageSettings(name=str(tmp_path), layers=(0, 3)))
+
+
+@pytest.mark.parametrize("layers", [(), (1, 1), (2, 0)])
+def test_numbers_of_layers_that_do_not_ascend_are_refused(layers: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError, match="have to ascend, each once"):
+        LanguageSettings(layers=layers)
 
 
 def test_an_unmapped_family_is_refused() -> None:

@@ -18,13 +18,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from pydantic import PositiveInt
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
@@ -63,14 +64,21 @@ class LoraSettings(Settings):
     dropout: float = 0.1
 
 
+def _ascending(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if not numbers or any(one >= other for one, other in pairwise(numbers)):
+        raise ValueError(f"numbers of layers have to ascend, each once, counted from 0; found {list(numbers)}")
+    return numbers
+
+
 class LanguageSettings(Settings):
     """Which language model, from where, and how it is tuned."""
 
     name: str = "microsoft/Phi-3-mini-4k-instruct"
     lora: LoraSettings | None = LoraSettings()
     """None keeps the language model frozen."""
-    layers: PositiveInt | None = None
-    """Keep only this many decoder layers, the first ones, in front of the last norm; None keeps all."""
+    layers: PositiveInt | Annotated[tuple[NonNegativeInt, ...], AfterValidator(_ascending)] | None = None
+    """Keep only this many decoder layers, the first ones, or those of these numbers, in front of the last norm; None
+    keeps all."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """In which type the base weights are held (adapters are float32). Auto keeps weights that are stored as bf16 so,
     where the processor multiplies bf16 faster: a training step then spares a cast of all of them. Everything else is
@@ -221,14 +229,20 @@ def _load_weights(settings: LanguageSettings, place: str) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
 
 
-def _keep_layers(model: PreTrainedModel, count: int) -> None:
+def _keep_layers(model: PreTrainedModel, asked: int | tuple[int, ...]) -> None:
     decoder = model.base_model
-    if count > len(decoder.layers):
-        raise WeightsError(f"language.layers={count}, but the language model has {len(decoder.layers)}")
-    decoder.layers = decoder.layers[:count]
-    decoder.config.num_hidden_layers = count
+    kept = tuple(range(asked)) if isinstance(asked, int) else asked
+    if kept[-1] >= len(decoder.layers):
+        told = asked if isinstance(asked, int) else list(asked)
+        raise WeightsError(f"language.layers={told}, but the language model has {len(decoder.layers)}")
+    decoder.layers = nn.ModuleList([decoder.layers[number] for number in kept])
+    for place, layer in enumerate(decoder.layers):
+        for part in layer.modules():
+            if hasattr(part, "layer_idx"):  # its place in the cache
+                part.layer_idx = place
+    decoder.config.num_hidden_layers = len(kept)
     if getattr(decoder.config, "layer_types", None) is not None:
-        decoder.config.layer_types = decoder.config.layer_types[:count]
+        decoder.config.layer_types = [decoder.config.layer_types[number] for number in kept]
 
 
 def load_language_model(settings: LanguageSettings) -> tuple[PreTrainedModel, LanguageSettings]:
