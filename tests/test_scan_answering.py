@@ -109,11 +109,12 @@ def test_the_choice_that_a_text_names_is_read_off(
 def test_a_volume_is_looked_at_once_for_each_group_and_answered_as_anew(
     answerer: ScanAnswerer, torso: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = kept_calls(monkeypatch, answerer.model, "look")
+    looks, opened = (kept_calls(monkeypatch, answerer.model, name) for name in ("look", "opened"))
     kept = [answerer.ask(torso, question) for question in QUESTIONS]
     groups = {answer.task.name for answer in kept if answer.task}
     assert len(groups) > 1, "else this shows nothing"
-    assert len(looks) == len(groups)
+    assert len(looks) == len(opened) == len(groups)
+    assert all(view.opening is not None for view in answerer._seen[torso].views.values())
     for question, answer in zip(QUESTIONS, kept, strict=True):
         assert answer.text == fresh(answerer, question, torso)
     other = replace(torso, data=torso.data[:, ::-1].copy())
@@ -135,6 +136,7 @@ def test_a_soft_router_looks_by_every_question(
     looks = kept_calls(monkeypatch, answerer.model, "look")
     answers = [answerer.ask(torso, question) for question in QUESTIONS]
     assert len(looks) == len(QUESTIONS)
+    assert not answerer._seen[torso].views, "nothing is kept that no other question can use"
     for question, answer in zip(QUESTIONS, answers, strict=True):
         assert answer.text == fresh(answerer, question, torso)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from voxmoe.errors import ImageError, QuestionError, WeightsError
@@ -92,8 +92,9 @@ class _Seen:
 
 
 class ScanAnswerer:
-    """A model that reads CT, with its processor. What each group of experts sees of a volume is computed at the first
-    question that goes to it, and held as long as the volume; where the router is soft, every question looks anew."""
+    """A model that reads CT, with its processor. What each group of experts sees of a volume, and what the language
+    model makes of that, is computed at the first question that goes to it, and held as long as the volume; where the
+    router is soft, every question looks anew."""
 
     def __init__(self, model: VolumeReader, processor: ReaderProcessor, name: str) -> None:
         if model.settings.blind:
@@ -168,7 +169,7 @@ class ScanAnswerer:
         started = time.monotonic()
         batch: dict[str, Any] = dict(self.processor([prompt_of(question.strip(), choices)]))
         routing = self.model.route(batch["prompt_ids"], batch["prompt_mask"])
-        view = self._look(volume, routing)
+        view = self._look(volume, routing, batch["prefix_ids"])
         read = self.model.read(**batch, view=view)
         ids = self.model.generate(**batch, read=read, max_new_tokens=LONGEST[task])
         text = self.processor.decode_answers(ids)[0]
@@ -184,16 +185,18 @@ class ScanAnswerer:
             seconds=time.monotonic() - started,
         )
 
-    def _look(self, volume: Volume, routing: Routing | None) -> View:
+    def _look(self, volume: Volume, routing: Routing | None, prefix_ids: Int[Tensor, "1 P"]) -> View:
         if volume not in self._seen:
             self._seen[volume] = _Seen(self.processor.see(self.accepted(volume))[None])
         seen = self._seen[volume]
         soft = self.model.settings.experts is not None and self.model.settings.experts.soft
         group = None if routing is None else int(routing.groups[0, 0])
-        if soft or group not in seen.views:
-            look = self.model.look(seen.pixels, routing=routing)
-            seen.views[group] = View(look, torch.zeros(1, dtype=torch.int64), routing)
-        return seen.views[group]
+        if group in seen.views:
+            return seen.views[group]
+        view = View(self.model.look(seen.pixels, routing=routing), torch.zeros(1, dtype=torch.int64), routing)
+        if not soft:
+            view = seen.views[group] = self.model.opened(prefix_ids, view)
+        return view
 
 
 def _check(question: str, choices: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ Shapes: B volume, R volume as it is seen for a task, D slice, C H W its channels
 T token of a group, O width of the language model, P width of a prompt's embedding.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,11 +62,18 @@ class VolumeFeatures:
     present: Bool[Tensor, "B G"]
     slices: Float[Tensor, "S N K"]
     """What the tower sees of every slice that is there, before slices are averaged and projected."""
+    sizes: list[int]
+    """How many slices make up each group that is there."""
 
     @property
     def fused(self) -> Fused:
         """One slice after the other, to be put into the language model's sequence."""
         return Fused(self.tokens.flatten(1, 2), self.present.repeat_interleave(self.tokens.shape[2], dim=1))
+
+
+def most_of(slices: Float[Tensor, "S *rest"], sizes: list[int]) -> Float[Tensor, "G *rest"]:
+    """The elementwise maximum over the slices of each group, which are so many, one group after the other."""
+    return torch.stack([group.amax(dim=0) for group in torch.split(slices, sizes)])
 
 
 def adapt_tower(tower: Any, settings: AdaptationSettings, read: int | None = None) -> tuple[nn.Module, ...]:
@@ -178,11 +186,17 @@ class Adaptation:
         inner = self.model.base_model
         with seeing(Volumes(depths, indices[present].float(), routing=routing, same=same)):
             tokens = self.family.see(inner, self.tower, pixels[present].to(self.tower.dtype))
-        groups = [torch.split(volume, self.settings.pool) for volume in torch.split(tokens, depths)]
-        pooled = torch.stack([group.mean(dim=0) for volume in groups for group in volume])
-        counts = torch.tensor([len(volume) for volume in groups], device=pixels.device)
-        there = torch.arange(int(counts.max()), device=pixels.device) < counts[:, None]
-        return VolumeFeatures(spread(self.family.project(inner, self.projector, pooled), there), there, tokens)
+        sizes, there = self._groups(depths)
+        pooled = torch.stack([group.mean(dim=0) for group in torch.split(tokens, sizes)])
+        there = there.to(pooled.device)
+        return VolumeFeatures(spread(self.family.project(inner, self.projector, pooled), there), there, tokens, sizes)
+
+    def _groups(self, depths: Sequence[int]) -> tuple[list[int], Bool[Tensor, "B G"]]:
+        """How many slices of volumes of such depths become one, group after group, and which groups each volume has."""
+        pool = self.settings.pool
+        sizes = [min(pool, depth - start) for depth in depths for start in range(0, depth, pool)]
+        counts = torch.tensor([-(-depth // pool) for depth in depths])
+        return sizes, torch.arange(int(counts.max())) < counts[:, None]
 
     def _check(self, routing: Routing, volumes: int) -> None:
         self._needed()

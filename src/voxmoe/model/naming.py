@@ -3,7 +3,7 @@
 What a tower of our own learns from masks is then where the language model already has its words for it, before it has
 read a single answer. This project's own; the 2D models that the source adapts learnt it from pictures with captions.
 
-Shapes: S slice, L label, N patch, T token, O width of the language model.
+Shapes: S slice, L label, N patch, P patch or token, T token, O width of the language model.
 """
 
 import torch
@@ -14,8 +14,10 @@ from torch.nn import functional as F  # noqa: N812
 from voxmoe.errors import WeightsError
 
 LEAST = 0.05
-"""Of a patch: a label that covers so much, all patches of a token together, is certainly there."""
+"""Of a patch: a label that covers so much of it, or of all patches of a token together, is certainly there."""
 _SHARPNESS, _RARE = 4.0, -3.0
+_RAREST = 1e-3
+"""Labels that are there less often count as if they were so often."""
 _WEIGHT = 0.2
 """Of the loss, beside that of the texts."""
 
@@ -40,14 +42,29 @@ class Naming(nn.Module):
         return logits
 
     def loss(self, tokens: Float[Tensor, "S T O"], shares: Float[Tensor, "S L N"]) -> Float[Tensor, ""]:
-        """Weighted cross-entropy of which labels are there, summed over labels, mean over tokens.
+        """Weighted cross-entropy of which labels are there, summed over labels; mean over tokens, weighted by
+        `rarity`.
 
         `shares` tell how much of each patch each label covers. Raises `WeightsError` if patches do not make up the
         tokens of a slice.
         """
-        there = (_covered(shares, tokens.shape[1]) / LEAST).clamp(0, 1)
+        there = shown(shares, tokens.shape[1])
         lost = F.binary_cross_entropy_with_logits(self(tokens), there, reduction="none")
-        return _WEIGHT * lost.sum(dim=-1).mean()
+        return _WEIGHT * (lost.sum(dim=-1) * rarity(there)).mean()
+
+
+def rarity(there: Float[Tensor, "S P L"]) -> Float[Tensor, "S P"]:
+    """How much each place of a batch counts by the rarest label that is there (0 to 1), with 1 on average: as one over
+    the root of how often the label is there in the batch, so that a nodule is not lost among lungs."""
+    often = there.mean(dim=(0, 1))
+    rare = (there * often.clamp(min=_RAREST) ** -0.5).amax(dim=-1).clamp(min=1)
+    weights: Tensor = rare / rare.mean()
+    return weights
+
+
+def shown(shares: Float[Tensor, "S L N"], tokens: int) -> Float[Tensor, "S T L"]:
+    """How certainly each label is there in each token, 0 to 1."""
+    return (_covered(shares, tokens) / LEAST).clamp(0, 1)
 
 
 def _covered(shares: Float[Tensor, "S L N"], tokens: int) -> Float[Tensor, "S T L"]:

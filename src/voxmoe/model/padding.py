@@ -19,12 +19,12 @@ def padded(sequences: Sequence[list[int]], fill: int, left: bool) -> tuple[Int[T
     return ids, mask
 
 
-def alike(fronts: Sequence[int], ends: Sequence[int], shared: int, worth: int) -> list[list[int]]:
+def alike(fronts: Sequence[int], ends: Sequence[int], worth: int) -> list[list[int]]:
     """Rows parted into groups whose sequences are of like length, so that little is computed on padding.
 
-    A row has `shared` tokens, a front that is filled up to the longest of its group, and an end that is. Of the groups
-    that follow one another when rows are sorted by their ends, those that together are the least, where another group
-    counts as `worth` tokens.
+    The front of a row is filled up to the longest of its group, and so is its end. Of the groups that follow one
+    another when rows are sorted by their ends, those that together are the least, where another group counts as `worth`
+    tokens.
     """
     order = sorted(range(len(ends)), key=lambda row: (ends[row], fronts[row]))
     best = [(0, 0)]  # of the first rows in order: the least tokens, and where the last group starts
@@ -33,7 +33,7 @@ def alike(fronts: Sequence[int], ends: Sequence[int], shared: int, worth: int) -
         found = []
         for start in range(stop - 1, -1, -1):
             front, end = max(front, fronts[order[start]]), max(end, ends[order[start]])
-            found.append((best[start][0] + (stop - start) * (shared + front + end) + worth, start))
+            found.append((best[start][0] + (stop - start) * (front + end) + worth, start))
         best.append(min(found))
     groups = []
     stop = len(order)

@@ -15,7 +15,7 @@ generated.
 
 import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -30,11 +30,11 @@ from transformers.utils import ModelOutput
 
 from voxmoe.errors import WeightsError
 from voxmoe.imaging.windows import PictureSettings
-from voxmoe.model.adaptation import AdaptationSettings, VolumeFeatures, adapt
+from voxmoe.model.adaptation import AdaptationSettings, VolumeFeatures, adapt, most_of
 from voxmoe.model.image_text import BaseSettings, load_base
 from voxmoe.model.language import LoraSettings, add_lora
 from voxmoe.model.layout import Layout, gathered, lay_out
-from voxmoe.model.naming import Naming
+from voxmoe.model.naming import LEAST, Naming, rarity
 from voxmoe.model.own_weights import OwnWeights
 from voxmoe.model.padding import alike
 from voxmoe.model.routing import Routing, mean_embedding
@@ -46,7 +46,7 @@ from voxmoe.vocabulary import TGH_MOE
 _DENSE = ("dense.", "naming.")
 """What the names of weights begin with that pretraining from masks needs alone."""
 _WORTH = 128
-"""Tokens that have to be saved by reading prompts in one more group."""
+"""Tokens that have to be saved by one more call of the language model."""
 Stage = Literal["tissues", "slices", "shared", "experts", "together", "whole"]
 
 
@@ -64,6 +64,9 @@ class ReaderSettings(Settings):
     labels: tuple[str, ...] = ()
     """Names of tissues that the tower can be taught to tell, patch by patch, and the projector to put into these words
     (dense pretraining)."""
+    lettered: bool = True
+    """Whether a closed question is answered, and its choices are weighed, as M3D has it, "B. text"; else by the text of
+    a choice, as an open one."""
     blind: bool = False
     """Whether it is the text-only baseline: the same model, without the volume."""
 
@@ -102,6 +105,25 @@ class ReaderOutput(ModelOutput):
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What the language model has read: what is to be read, said or weighed follows from here."""
+
+    last: Float[Tensor, "B 1 O"]
+    """What the last token became."""
+    layout: Layout
+    cache: DynamicCache
+    """Of all tokens; whoever goes on from it takes a copy."""
+
+    def of(self, rows: Int[Tensor, " W"]) -> "Reading":
+        """These rows, to go on from; gradients flow back to what was read."""
+        cache = _copied(self.cache)
+        if rows.tolist() == list(range(len(self.last))):
+            return replace(self, cache=cache)
+        cache.batch_select_indices(rows)
+        return Reading(self.last[rows], self.layout.of(rows), cache)
+
+
+@dataclass(frozen=True)
 class View:
     """Volumes as prompts look at them."""
 
@@ -110,17 +132,8 @@ class View:
     """Which of those seen each prompt is about."""
     routing: Routing | None
     """By which task experts took part."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Prompts as the language model has read them: what is to be said or weighed follows from here."""
-
-    last: Float[Tensor, "B 1 O"]
-    """What the last token became."""
-    layout: Layout
-    cache: DynamicCache
-    """Of all tokens; whoever goes on from it takes a copy."""
+    opening: Reading | None = None
+    """Those seen as the language model has read them, where it has (`VolumeReader.opened`)."""
 
 
 class VolumeReader(OwnWeights):
@@ -132,8 +145,8 @@ class VolumeReader(OwnWeights):
     # The loss is a mean over the prompts of a batch: Trainer has to average it over accumulated batches itself.
     accepts_loss_kwargs = False
     parted = True
-    """Whether prompts are read in groups of like length. Not where processes share out the language model's weights:
-    they have to call it equally often."""
+    """Whether volumes are read once for all prompts about them, and prompts in groups of like length. Not where
+    processes share out the language model's weights: they have to call it equally often."""
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__(config)
@@ -271,8 +284,12 @@ class VolumeReader(OwnWeights):
         prompt_ids: Int[Tensor, "B Q"],
         prompt_mask: Int[Tensor, "B Q"],
         view: View | None,
-    ) -> tuple[Float[Tensor, "B S O"], Layout]:
-        """Prefix, volume and prompt as embeddings, and where they stand."""
+    ) -> tuple[Float[Tensor, "B S O"], Layout, DynamicCache | None]:
+        """Prefix, volume and prompt as embeddings, and where they stand; of an opened volume the prompt alone, all that
+        stands there, and what was read."""
+        if view is not None and view.opening is not None:
+            own = view.opening.of(view.whose)
+            return self._embed(prompt_ids), own.layout.followed_by(prompt_mask), own.cache
         parts, present, tokens = [self._embed(prefix_ids), self._embed(prompt_ids)], None, 0
         if not self.settings.blind:
             if view is None:
@@ -283,7 +300,7 @@ class VolumeReader(OwnWeights):
         family = self.adaptation.family
         layout = lay_out(torch.ones_like(prefix_ids), prompt_mask, present, tokens, family.mutual, family.placed)
         layout, embeds = gathered(layout, torch.cat(parts, dim=1))
-        return embeds, layout
+        return embeds, layout, None
 
     def _decode(self, embeds: Tensor, layout: Layout, cache: DynamicCache | None = None) -> Tensor:
         """The hidden states of the last `embeds` of a layout; what came before them is in the cache."""
@@ -333,17 +350,17 @@ class VolumeReader(OwnWeights):
         learn to tell these, or these alone where there are no answers.
         """
         view = self._viewed(prompt_ids, prompt_mask, view, volumes)
+        prompts = prefix_ids, prompt_ids, prompt_mask
         losses: dict[str, Tensor] = {}
         if answer_ids is not None and answer_mask is not None:
-            losses["text"] = self._text_loss(prefix_ids, prompt_ids, prompt_mask, answer_ids, answer_mask, view)
+            losses["text"] = self._text_loss(*prompts, answer_ids, answer_mask, view)
         elif shares is None:
-            embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
-            return ReaderOutput(logits=self._logits(self._decode(embeds, layout)[:, -1]))
+            return ReaderOutput(logits=self._logits(self._decode(*self._prompt(*prompts, view))[:, -1]))
         if view is not None and view.routing is not None and view.routing.tasks is not None:
             losses["routing"] = self.adaptation.routing_loss(view.routing)
         if view is not None and shares is not None:
             losses["dense"] = _dense_loss(self.dense(view.seen.slices), shares)
-            losses["naming"] = self.naming.loss(view.seen.tokens[view.seen.present], shares)
+            losses["naming"] = self.naming.loss(view.seen.tokens[view.seen.present], most_of(shares, view.seen.sizes))
         return ReaderOutput(loss=sum(losses.values()), losses=losses)
 
     def _viewed(
@@ -365,29 +382,56 @@ class VolumeReader(OwnWeights):
         """Next-token loss: the mean over an answer's tokens, then over the batch, so that a report does not outweigh
         what is answered in a word. Prompts of like length are read together, not all with the longest."""
         asked, said = prompt_mask.sum(dim=1), answer_mask.sum(dim=1)
+        view = None if view is None else self._opened(prefix_ids, view)
+        parts = self._read_together(asked.tolist(), said.tolist())
         total = prompt_ids.new_zeros((), dtype=torch.float32)
-        for rows in self._read_together(asked.tolist(), said.tolist(), prefix_ids.shape[1], view):
+        for rows in parts:
             at = torch.tensor(rows, device=prompt_ids.device)
             front, end = prompt_ids.shape[1] - int(asked[at].max()), int(said[at].max())
             seen = None if view is None else replace(view, whose=view.whose[at])
-            embeds, layout = self._prompt(prefix_ids[at], prompt_ids[at, front:], prompt_mask[at, front:], seen)
+            embeds, layout, cache = self._prompt(prefix_ids[at], prompt_ids[at, front:], prompt_mask[at, front:], seen)
             answers, mask = answer_ids[at, :end], answer_mask[at, :end]
             before = embeds.shape[1] - 1
-            hidden = self._decode(torch.cat([embeds, self._embed(answers)], dim=1), layout.followed_by(mask))
+            hidden = self._decode(torch.cat([embeds, self._embed(answers)], dim=1), layout.followed_by(mask), cache)
             own, losses = self._token_losses(hidden[:, before:-1], answers, mask)
             total = total + (losses / mask.sum(dim=1)[own]).sum()
         return total / len(answer_mask)
 
-    def _read_together(
-        self, asked: Sequence[int], said: Sequence[int], prefix: int, view: View | None
-    ) -> list[list[int]]:
-        """Which prompts the language model reads at once."""
+    @property
+    def _freely(self) -> bool:
+        """Whether the language model may be called as often, and for whichever prompts, as is fastest."""
         lora = self.settings.lora
         drawn = self.training and lora is not None and lora.dropout > 0  # in the order in which prompts are read
-        if drawn or not self.parted:
-            return [list(range(len(asked)))]
-        vision = 0 if view is None else math.prod(view.seen.tokens.shape[1:3])
-        return alike(asked, said, prefix + vision, _WORTH)
+        return self.parted and not drawn
+
+    def _read_together(self, asked: Sequence[int], said: Sequence[int]) -> list[list[int]]:
+        """Which prompts the language model reads at once."""
+        return alike(asked, said, _WORTH) if self._freely else [list(range(len(asked)))]
+
+    def opened(self, prefix_ids: Int[Tensor, "B P"], view: View) -> View:
+        """With the volumes as the language model reads them before any prompt, for all prompts about them; the view as
+        it is where that is not possible.
+
+        It is where a token sees all that came before it and nothing else, so not in families whose volumes see
+        themselves or the prompt both ways, nor where a window counts tokens, padding among them; and where what was
+        read is kept, so not in training with gradient checkpointing.
+        """
+        cache = DynamicCache(config=self.language_model.config)
+        forgets = self.training and self.language_model.is_activation_checkpointing
+        causal = self.adaptation.family.mutual == "nothing" and not any(cache.is_sliding)
+        if view.opening is not None or forgets or not causal:
+            return view
+        volumes = torch.arange(len(view.seen.tokens), device=prefix_ids.device)
+        none = prefix_ids.new_zeros(len(volumes), 0)
+        before = prefix_ids[:1].expand(len(volumes), -1)
+        embeds, layout, _ = self._prompt(before, none, none, replace(view, whose=volumes))
+        return replace(view, opening=Reading(self._decode(embeds, layout, cache)[:, -1:], layout, cache))
+
+    def _opened(self, prefix_ids: Int[Tensor, "B P"], view: View) -> View:
+        """With the volumes read once where that saves enough."""
+        tokens = prefix_ids.shape[1] + math.prod(view.seen.tokens.shape[1:3])
+        saved = (len(view.whose) - len(view.seen.tokens)) * tokens
+        return self.opened(prefix_ids, view) if self._freely and saved > _WORTH else view
 
     def _token_losses(
         self, hidden: Float[Tensor, "W A O"], answer_ids: Int[Tensor, "W A"], answer_mask: Int[Tensor, "W A"]
@@ -407,8 +451,9 @@ class VolumeReader(OwnWeights):
     ) -> Reading:
         """Let the language model read prompts with their volumes, for `generate` and `log_likelihoods`."""
         view = self._viewed(prompt_ids, prompt_mask, view, volumes)
-        embeds, layout = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
-        cache = DynamicCache(config=self.language_model.config)
+        view = None if view is None else self._opened(prefix_ids, view)
+        embeds, layout, cache = self._prompt(prefix_ids, prompt_ids, prompt_mask, view)
+        cache = DynamicCache(config=self.language_model.config) if cache is None else cache
         return Reading(self._decode(embeds, layout, cache)[:, -1:], layout, cache)
 
     @torch.no_grad()
@@ -426,13 +471,11 @@ class VolumeReader(OwnWeights):
     ) -> Float[Tensor, " W"]:
         """The natural logarithm of how likely each answer is, all its tokens together, after the prompt that `whose`
         names. A prompt is read once for all its answers, or not at all where it has been `read`."""
-        read = read or self.read(prefix_ids, prompt_ids, prompt_mask, view, **volumes)
-        cache = deepcopy(read.cache)
-        cache.batch_select_indices(whose)
-        layout = read.layout.of(whose).followed_by(answer_mask[:, :-1])
-        hidden = [read.last[whose]]
+        read = (read or self.read(prefix_ids, prompt_ids, prompt_mask, view, **volumes)).of(whose)
+        hidden = [read.last]
         if answer_ids.shape[1] > 1:
-            hidden.append(self._decode(self._embed(answer_ids[:, :-1]), layout, cache))
+            layout = read.layout.followed_by(answer_mask[:, :-1])
+            hidden.append(self._decode(self._embed(answer_ids[:, :-1]), layout, read.cache))
         rows, losses = self._token_losses(torch.cat(hidden, dim=1), answer_ids, answer_mask)
         return losses.new_zeros(len(whose)).index_add(0, rows, -losses)
 
@@ -449,7 +492,7 @@ class VolumeReader(OwnWeights):
     ) -> Int[Tensor, "B L"]:
         """Token ids of the likeliest answers, word by word; what follows an answer's end is its last token again."""
         read = read or self.read(prefix_ids, prompt_ids, prompt_mask, view, **volumes)
-        last, layout, cache = read.last, read.layout, deepcopy(read.cache)
+        last, layout, cache = read.last, read.layout, _copied(read.cache)
         ends = torch.tensor(self._ends, device=last.device)
         said: list[Tensor] = []
         over = torch.zeros(len(last), dtype=torch.bool, device=last.device)
@@ -499,12 +542,21 @@ def _take_over_masks(language_model: Any) -> None:
             layer.self_attn.is_causal = True
 
 
+def _copied(cache: DynamicCache) -> DynamicCache:
+    """One that grows by itself; the tensors are the same, as nothing writes into them."""
+    own = copy(cache)
+    own.layers = [copy(layer) for layer in cache.layers]
+    return own
+
+
 def _dense_loss(logits: Float[Tensor, "S N L1"], shares: Float[Tensor, "S L P"]) -> Float[Tensor, ""]:
-    """Cross-entropy of what a patch is told to show with how much of it each label covers; the first is none."""
+    """Cross-entropy of what a patch is told to show with how much of it each label covers, the first being none; mean
+    over patches, weighted by `rarity`."""
     if shares.shape[2] != logits.shape[1]:
         raise WeightsError(f"labels cover {shares.shape[2]} patches, and the tower sees {logits.shape[1]} of a slice")
     truth = torch.cat([1 - shares.sum(dim=1, keepdim=True), shares], dim=1).clamp(0, 1).transpose(1, 2)
-    return -(truth * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1).mean()
+    lost = -(truth * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
+    return (lost * rarity((truth[..., 1:] / LEAST).clamp(max=1))).mean()
 
 
 def _check_size(tower: Any, pictures: PictureSettings) -> None:
