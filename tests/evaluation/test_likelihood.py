@@ -31,16 +31,20 @@ def seen(opened: tuple[VolumeReader, ReaderProcessor], rows: list[int]) -> dict[
     return {"prompts": batch, "view": view, "choices": [CHOICES[row] for row in rows]}
 
 
+@pytest.mark.parametrize("lettered", [True, False])
 @torch.no_grad()
-def test_probabilities_are_those_of_the_targets_of_training(opened: tuple[VolumeReader, ReaderProcessor]) -> None:
+def test_probabilities_are_those_of_the_targets_of_training(
+    lettered: bool, opened: tuple[VolumeReader, ReaderProcessor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     reader, processor = opened
+    monkeypatch.setattr(processor, "lettered", lettered)
     together = weigh_choices(reader, processor, **seen(opened, [0, 1]))
     for row, (choices, weighed) in enumerate(zip(CHOICES, together, strict=True)):
         assert sum(weighed) == pytest.approx(1)
         assert weigh_choices(reader, processor, **seen(opened, [row]))[0] == pytest.approx(weighed, rel=1e-3)
         losses = []
         for letter, choice in zip("ABC", choices, strict=False):
-            answer = processor.answer(f"{letter}. {choice}")
+            answer = processor.answer(f"{letter}. {choice}" if lettered else choice)
             asked = seen(opened, [row])
             told = processor.padded_answers([answer])
             losses.append(float(reader(**asked["prompts"], **told, view=asked["view"]).losses["text"]) * len(answer))

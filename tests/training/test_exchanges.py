@@ -176,10 +176,14 @@ def test_what_a_batch_is_not_asked_for_it_lacks(processor: ReaderProcessor, kept
     assert seeing.batch(MIXED).keys() - ReaderCollator(processor, MIXED, None).batch(MIXED).keys() == volumes
 
 
-def test_prompts_and_answers_are_those_of_each_exchange(processor: ReaderProcessor) -> None:
+@pytest.mark.parametrize("lettered", [True, False])
+def test_prompts_and_answers_are_those_of_each_exchange(
+    lettered: bool, processor: ReaderProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "lettered", lettered)
     batch = ReaderCollator(processor, MIXED, None).batch(MIXED)
     for row, exchange in enumerate(MIXED):
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist()
         answer = batch["answer_ids"][row][batch["answer_mask"][row].bool()].tolist()
-        assert (prompt, answer) == (processor.prompt(exchange.prompt), processor.answer(exchange.target))
+        assert (prompt, answer) == (processor.prompt(exchange.prompt), processor.answer(exchange.told(lettered)))
     assert list(chain(batch["prompt_mask"][:, -1], batch["answer_mask"][:, 0])) == [1] * 8

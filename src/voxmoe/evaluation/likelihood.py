@@ -1,8 +1,9 @@
 """Which choice of a closed question a reader finds likeliest, whatever it would say.
 
-A choice is weighed as training would have it answered, "B. text" to the end of the answer, so that letter and text
-agree: the product of the probabilities of all its tokens after the prompt. Over the choices of a question these are
-scaled to add up to 1. Nothing is made up for the number of tokens: a long answer is as likely as it is.
+A choice is weighed as training would have it answered, "B. text" or the text alone, to the end of the answer, so that
+letter and text agree: the product of the probabilities of all its tokens after the prompt. Over the choices of a
+question these are scaled to add up to 1. Nothing is made up for the number of tokens: a long answer is as likely as it
+is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from voxmoe.model.reader import Reading, View, VolumeReader
 from voxmoe.model.reading import ReaderProcessor
-from voxmoe.vqa.ct.exchange import lettered
+from voxmoe.vqa.ct.exchange import answers_of
 
 
 def weigh_choices(
@@ -27,8 +28,9 @@ def weigh_choices(
     """The probability of each choice among those of its question, 0 to 1, for prompts as the reader takes them, or has
     `read` them already."""
     counts = [len(own) for own in choices]
-    answers = processor.padded_answers([processor.answer(text) for own in choices for text in lettered(own)])
+    told = [text for own in choices for text in answers_of(own, processor.lettered)]
+    answers = processor.padded_answers([processor.answer(text) for text in told])
     whose = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    told = send_to_device({**answers, "whose": whose}, reader.device)
-    found = torch.split(reader.log_likelihoods(**prompts, **told, view=view, read=read), counts)
+    weighed = send_to_device({**answers, "whose": whose}, reader.device)
+    found = torch.split(reader.log_likelihoods(**prompts, **weighed, view=view, read=read), counts)
     return [own.softmax(dim=0).tolist() for own in found]

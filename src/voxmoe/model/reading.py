@@ -23,7 +23,7 @@ _QUESTION = "QUESTION"
 
 
 class ReaderProcessor(ProcessorMixin):
-    """The tokenizer, the words around picture and question, and how slices are drawn."""
+    """The tokenizer, the words around picture and question, the form of answers, and how slices are drawn."""
 
     attributes = ("tokenizer",)
     tokenizer_class = "AutoTokenizer"
@@ -35,10 +35,12 @@ class ReaderProcessor(ProcessorMixin):
         before: str = "",
         between: str = "",
         after: str = "",
+        lettered: bool = True,
         **kwargs: Any,
     ) -> None:
         self.pictures = PictureSettings.model_validate(pictures or {}).model_dump(mode="json")
         self.before, self.between, self.after = before, between, after
+        self.lettered = lettered
         super().__init__(tokenizer, **kwargs)
 
     @classmethod
@@ -46,7 +48,8 @@ class ReaderProcessor(ProcessorMixin):
         """As the reader's 2D model puts pictures and questions."""
         family = entry_of(reader.model, FAMILIES)[1]
         form = chat_form(reader.tokenizer, family.words)
-        return cls(reader.tokenizer, reader.settings.pictures.model_dump(mode="json"), *form)
+        settings = reader.settings
+        return cls(reader.tokenizer, settings.pictures.model_dump(mode="json"), *form, settings.lettered)
 
     def __call__(
         self,

@@ -159,7 +159,8 @@ class ReaderCollator:
     def batch(self, exchanges: Sequence[Exchange], answers: bool = True, volumes: bool = True) -> dict[str, Any]:
         """Prompts and tasks, with `answers` also these, with `volumes` each of them once."""
         prompts = [self.processor.prompt(exchange.prompt) for exchange in exchanges]
-        told = [self.processor.answer(exchange.target) for exchange in exchanges] if answers else None
+        lettered = self.processor.lettered
+        told = [self.processor.answer(exchange.told(lettered)) for exchange in exchanges] if answers else None
         batch: dict[str, Any] = dict(self.processor.padded(prompts, told))
         batch["task"] = torch.tensor([TASKS.index(exchange.task) for exchange in exchanges])
         return batch | self._volumes(exchanges, self.pictures) if volumes and self.pictures is not None else batch

@@ -24,12 +24,17 @@ OPEN = replace(CLOSED, id="q2", task=CTTask.OPEN, choices=(), slice=4, rescale=(
 
 def test_a_closed_question_is_put_and_answered_with_letters() -> None:
     assert CLOSED.prompt == "Which lung has the nodule? Choices: A. right B. left"
-    assert CLOSED.target == "B. left"
+    assert (CLOSED.target, CLOSED.told(with_letter=True), CLOSED.told(with_letter=False)) == (
+        "B. left",
+        "B. left",
+        "left",
+    )
     assert CLOSED.letter == "B"
 
 
 def test_an_open_question_is_put_as_it_is() -> None:
     assert (OPEN.prompt, OPEN.target, OPEN.letter) == ("Which lung has the nodule?", "left", None)
+    assert OPEN.told(with_letter=True) == "left"
 
 
 @pytest.mark.parametrize("exchange", [CLOSED, OPEN])

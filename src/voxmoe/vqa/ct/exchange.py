@@ -67,12 +67,21 @@ class Exchange:
     @property
     def target(self) -> str:
         """What a model should say."""
-        return lettered(self.choices)[self.choices.index(self.answer)] if self.choices else self.answer
+        return self.told(with_letter=True)
+
+    def told(self, with_letter: bool) -> str:
+        """What a model should say that answers closed questions by letter and text, or by the text alone."""
+        return answers_of(self.choices, with_letter)[self.choices.index(self.answer)] if self.choices else self.answer
 
 
 def lettered(choices: Sequence[str]) -> list[str]:
     """Choices with their letters, "A. ..", as they are asked and answered."""
     return [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+
+
+def answers_of(choices: Sequence[str], with_letter: bool) -> list[str]:
+    """Choices as a model should say them, "A. .." or the text alone."""
+    return lettered(choices) if with_letter else list(choices)
 
 
 def prompt_of(question: str, choices: Sequence[str] = ()) -> str:
