@@ -123,6 +123,18 @@ def test_every_stage_changes_what_it_names(
     assert json.loads((recipes["shared"].out / "manifest.json").read_text())["experts_add"] is None
 
 
+def test_a_run_is_known_by_what_lies_where_its_paths_lead(
+    trained: dict[str, Any], recipes: dict[str, ReaderRecipe], world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipes["shared"]
+    assert recipe.start is not None
+    monkeypatch.chdir(world)
+    near = {"data": (Path("volumes"),), "out": Path(recipe.out.name), "start": Path(recipe.start.name)}
+    assert is_finished(recipe.model_copy(update=near))
+    for changes in ({"data": (Path("slices"),)}, {"start": Path("experts-run")}, {"start": None}, {"seed": 5}):
+        assert not is_finished(recipe.model_copy(update={**near, **changes})), changes
+
+
 def test_a_trained_reader_answers(trained: dict[str, Any], recipes: dict[str, ReaderRecipe], world: Path) -> None:
     out = recipes["experts"].out
     reader, processor = VolumeReader.from_pretrained(out), ReaderProcessor.from_pretrained(out)

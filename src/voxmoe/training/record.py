@@ -40,16 +40,23 @@ def terms(recipe: RunRecipe) -> dict[str, Any]:
 
 
 def _is_known(path: Path, recipe: RunRecipe) -> bool:
-    """Whether the terms in a file are those of a run; a setting that came after they were written has its default in
-    them."""
+    """Whether the terms in a file are those of a run, wherever things lie; a setting that came after they were written
+    has its default in them."""
     if not path.is_file():
         return False
     record, wanted = json.loads(path.read_text()), terms(recipe)
     try:
-        asked = type(recipe).model_validate(record.get("recipe")).model_dump(mode="json")
+        asked = type(recipe).model_validate(record.get("recipe"))
     except ValidationError:
         return False
-    return bool({name: record.get(name) for name in wanted} | {"recipe": asked} == wanted)
+    kept = {name: record.get(name) for name in wanted} | {"recipe": _decided(asked)}
+    return bool(kept == wanted | {"recipe": _decided(recipe)})
+
+
+def _decided(recipe: RunRecipe) -> dict[str, Any]:
+    """What of a recipe decides a run. Where things lie does not, however it is spelled: what lies there is told by its
+    bytes."""
+    return recipe.model_dump(mode="json", exclude={"data", "out", "start"}) | {"starts": recipe.start is not None}
 
 
 def is_finished(recipe: RunRecipe) -> bool:
