@@ -324,9 +324,7 @@ def test_a_volume_is_read_once_for_all_prompts_about_it(name: str, folders: dict
     torch.testing.assert_close((logits, said, likely), found, atol=2e-4, rtol=2e-4)
 
 
-def test_no_volume_is_read_once_where_what_was_read_is_not_kept_or_a_window_counts(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_volume_is_read_once_where_what_was_read_is_not_kept_or_a_window_counts(folders: dict[str, Path]) -> None:
     reader = reader_of(folders["llava"])
     batch = batch_of(reader, ["where?", "how?"])
     whose = torch.tensor([0, 0])

@@ -383,9 +383,8 @@ class VolumeReader(OwnWeights):
         what is answered in a word. Prompts of like length are read together, not all with the longest."""
         asked, said = prompt_mask.sum(dim=1), answer_mask.sum(dim=1)
         view = None if view is None else self._opened(prefix_ids, view)
-        parts = self._read_together(asked.tolist(), said.tolist())
         total = prompt_ids.new_zeros((), dtype=torch.float32)
-        for rows in parts:
+        for rows in self._read_together(asked.tolist(), said.tolist()):
             at = torch.tensor(rows, device=prompt_ids.device)
             front, end = prompt_ids.shape[1] - int(asked[at].max()), int(said[at].max())
             seen = None if view is None else replace(view, whose=view.whose[at])
