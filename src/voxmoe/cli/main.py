@@ -936,6 +936,7 @@ def run() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # gradients are new memory in every step: fewer, larger pages
     speak_logs()
     try:
         app()

@@ -101,32 +101,38 @@ class _Level(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "B T M K"],
-        own: Float[Tensor, "B S N M"],
-        common: Float[Tensor, "B S N M"],
+        gates: Float[Tensor, "B S N M"],
+        weights: Float[Tensor, "B N"],
+        scale: Float[Tensor, "B M"],
     ) -> Float[Tensor, "B T O"]:
-        """The sum over the experts; `own` and `common` hold all that scales their own maps and their shared ones."""
-        factors = torch.cat([own, common.sum(dim=3, keepdim=True)], dim=3)
-        bias = factors.flatten(2) @ self.biases.flatten(0, 1)
-        if own.shape[1] == 1:
-            return folded_product(tokens, own[:, 0], common[:, 0], self.maps) + bias
-        rows, mine, shared = (part.flatten(0, 1) for part in (tokens, own, common))
-        return gated_product(rows, mine, shared, self.maps).view(*tokens.shape[:2], -1) + bias
+        """The sum over the experts, each modality's term by its scale."""
+        return self._sum(tokens * scale[:, None, :, None], gates, weights, scale, self.maps, self.biases)
 
     def each(
-        self,
-        tokens: Float[Tensor, "B T M K"],
-        own: Float[Tensor, "B S N M"],
-        common: Float[Tensor, "B S N M"],
+        self, tokens: Float[Tensor, "B T M K"], gates: Float[Tensor, "B S N M"], scale: Float[Tensor, "B M"]
     ) -> list[Float[Tensor, "B T O"]]:
         """The experts one by one."""
-        rows = tokens.flatten(0, 1)
-        outputs = []
-        for n, biases in enumerate(self.biases):
-            mine, shared = (part[:, :, [n]].expand(-1, tokens.shape[1], -1, -1).flatten(0, 1) for part in (own, common))
-            factors = torch.cat([mine, shared.sum(dim=2, keepdim=True)], dim=2)[:, 0]
-            output = gated_product(rows, mine, shared, self.maps[n : n + 1]) + factors @ biases
-            outputs.append(output.view(*tokens.shape[:2], -1))
-        return outputs
+        scaled, whole = tokens * scale[:, None, :, None], tokens.new_ones(len(tokens), 1)
+        parts = zip(gates.split(1, dim=2), self.maps.split(1), self.biases.split(1), strict=True)
+        return [self._sum(scaled, gate, whole, scale, maps, biases) for gate, maps, biases in parts]
+
+    @staticmethod
+    def _sum(
+        scaled: Float[Tensor, "B T M K"],
+        gates: Float[Tensor, "B S N M"],
+        weights: Float[Tensor, "B N"],
+        scale: Float[Tensor, "B M"],
+        maps: Float[Tensor, "N M1 K O"],
+        biases: Float[Tensor, "N M1 O"],
+    ) -> Float[Tensor, "B T O"]:
+        own = gates * weights[:, None, :, None]
+        common = (1 - gates) * weights[:, None, :, None]
+        by_modality = scale[:, None, None]
+        factors = torch.cat([own * by_modality, (common * by_modality).sum(dim=3, keepdim=True)], dim=3)
+        bias = factors.flatten(2) @ biases.flatten(0, 1)
+        if gates.shape[1] == 1:
+            return folded_product(scaled, own[:, 0], common[:, 0], maps) + bias
+        return gated_product(scaled, gates, weights, maps) + bias
 
 
 class ExpertProjector(nn.Module):
@@ -160,15 +166,13 @@ class ExpertProjector(nn.Module):
     ) -> Float[Tensor, "B T O"]:
         features = self._typed(features)
         tokens, scale = _by_place(features), _scale(features)
-        out = tokens.new_zeros(1)
         gates = self.gates(features, prompt)
-        first = 0
-        for name, level in self.levels.items():
-            count = len(level.maps)
-            factor = weights[:, None, first : first + count, None] * scale
-            first += count
-            out = out + level(tokens, gates[name] * factor, (1 - gates[name]) * factor)
-        return out
+        shares = weights.split([len(level.maps) for level in self.levels.values()], dim=1)
+        sums = [
+            level(tokens, gates[name], share, scale)
+            for (name, level), share in zip(self.levels.items(), shares, strict=True)
+        ]
+        return torch.stack(sums).sum(dim=0)
 
     def each(self, features: VisionFeatures) -> Float[Tensor, "B N T O"]:
         """What each expert makes of the studies by itself, where no prompt enters the gates."""
@@ -176,7 +180,7 @@ class ExpertProjector(nn.Module):
         tokens, scale = _by_place(features), _scale(features)
         outputs = []
         for name, gates in self.gates(features).items():
-            outputs += self.levels[name].each(tokens, gates * scale, (1 - gates) * scale)
+            outputs += self.levels[name].each(tokens, gates, scale)
         return torch.stack(outputs, dim=1)
 
     def _typed(self, features: VisionFeatures) -> VisionFeatures:
@@ -190,10 +194,10 @@ def _by_place(features: VisionFeatures) -> Float[Tensor, "B T M K"]:
     return (features.tokens * features.present[:, :, None, None]).transpose(1, 2).contiguous()
 
 
-def _scale(features: VisionFeatures) -> Float[Tensor, "B 1 1 M"]:
+def _scale(features: VisionFeatures) -> Float[Tensor, "B M"]:
     """What missing modalities leave to the others, M / present, and 0 for the missing ones."""
     present = features.present
-    return (present * (present.shape[1] / present.sum(dim=1, keepdim=True)))[:, None, None]
+    return (present * (present.shape[1] / present.sum(dim=1, keepdim=True))).to(features.tokens.dtype)
 
 
 class PromptRouter(nn.Module):

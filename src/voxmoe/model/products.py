@@ -1,15 +1,17 @@
 """The matrix products of the experts' equation, with backward passes that keep nothing but their inputs.
 
-An expert has M + 1 linear maps: one a modality, and one that all modalities share. With gates that are scalars it is
+An expert has M + 1 linear maps: one a modality, and one that all modalities share. With gates g that are scalars and the
+expert's weight pi it is
 
-    sum_m own_m W_m v_m + common_m W_M v_m
+    pi sum_m  g_m W_m v_m + (1 - g_m) W v_m  =  pi W (sum_m v_m) + sum_m  pi g_m (W_m - W) v_m
 
-where `own` and `common` carry everything that scales a term. Summed over all experts, that is one of two products:
+Summed over all experts, that is one of two products:
 
 - gates of a study (`folded_product`): the maps of all experts fold into one matrix a modality and study. Folding costs
   2 N M K O multiplications a study, gating the inputs N T (M + 1) K O: folding is cheaper from three tokens on.
-- gates of a token (`gated_product`): one product an expert, of the gated inputs side by side with its maps one below
-  the other.
+- gates of a token (`gated_product`), by the right-hand form: what no gate scales folds into one matrix a study, and each
+  map of a modality, less the shared one, is one product of gated inputs. That is M N + 1 products where the left-hand
+  form has (M + 1) N.
 
 Autograd would keep the gated inputs and folded matrices of every expert; here they are made again in the backward
 pass, which is cheap beside the products. Under autocast the products run in its type; folding, gating and sums stay in
@@ -19,6 +21,8 @@ Shapes: B batch, T vision token, R row (a token of a study), N expert, M modalit
 width.
 """
 
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -27,16 +31,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-
-def gated_inputs(
-    tokens: Float[Tensor, "R M K"], own: Float[Tensor, "R M"], common: Float[Tensor, "R M"]
-) -> Float[Tensor, "R MK"]:
-    """What one expert's maps read, side by side: each modality's token by its gate, and the sum for the shared map."""
-    rows, modalities, width = tokens.shape
-    inputs = tokens.new_empty(rows, modalities + 1, width)
-    torch.mul(tokens, own[:, :, None], out=inputs[:, :-1])
-    torch.sum(tokens * common[:, :, None], dim=1, out=inputs[:, -1])
-    return inputs.flatten(1)
+_COLUMNS = 384
+"""Of a difference of maps at a time: 5 MB at the paper's size, which lies in a processor's last cache."""
 
 
 def _product_type(tokens: Tensor) -> torch.dtype:
@@ -56,43 +52,11 @@ def _write_product(out: Tensor, left: Tensor, right: Tensor) -> None:
         out.copy_(left @ right)
 
 
-class _Gated(Function):
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, own: Tensor, common: Tensor, maps: Tensor) -> Tensor:
-        ctx.save_for_backward(tokens, own, common, maps)
-        ctx.kind = kind = _product_type(tokens)
-        out = tokens.new_zeros(len(tokens), maps.shape[-1])
-        with _no_autocast(tokens):
-            for n, expert in enumerate(maps):
-                inputs = gated_inputs(tokens, own[:, n], common[:, n])
-                out += inputs.to(kind) @ expert.flatten(0, 1).to(kind)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        tokens, own, common, maps = ctx.saved_tensors
-        grad = grad.to(ctx.kind)
-        d_tokens = torch.zeros_like(tokens) if ctx.needs_input_grad[0] else None
-        d_own, d_common, d_maps = torch.empty_like(own), torch.empty_like(common), torch.empty_like(maps)
-        with _no_autocast(tokens):
-            for n, expert in enumerate(maps):
-                inputs = gated_inputs(tokens, own[:, n], common[:, n])
-                _write_product(d_maps[n].flatten(0, 1), inputs.to(ctx.kind).T, grad)
-                d_inputs = (grad @ expert.flatten(0, 1).to(ctx.kind).T).to(tokens.dtype)
-                d_each = d_inputs.view(len(tokens), -1, tokens.shape[-1])
-                d_own[:, n] = (d_each[:, :-1] * tokens).sum(dim=-1)
-                d_common[:, n] = (d_each[:, -1:] * tokens).sum(dim=-1)
-                if d_tokens is not None:
-                    d_tokens += d_each[:, :-1] * own[:, n, :, None] + d_each[:, -1:] * common[:, n, :, None]
-        return d_tokens, d_own, d_common, d_maps
-
-
-def _fold(own: Tensor, common: Tensor, maps: Tensor, m: int) -> Tensor:
-    """The matrix of modality m for each study [B, K, O]."""
-    folded = own[:, :, m] @ maps[:, m].flatten(1)
-    folded.addmm_(common[:, :, m], maps[:, -1].flatten(1))
-    return folded.view(len(own), *maps.shape[2:])
+def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:
+    if out.dtype == left.dtype:
+        out.addmm_(left, right)
+    else:
+        out += left @ right
 
 
 def _write_outer(out: Float[Tensor, "N W"], gates: Float[Tensor, "B N"], rows: Float[Tensor, "B W"]) -> None:
@@ -101,6 +65,74 @@ def _write_outer(out: Float[Tensor, "N W"], gates: Float[Tensor, "B N"], rows: F
         torch.mul(gates[0, :, None], rows[0], out=out)
     else:
         torch.mm(gates.T, rows, out=out)
+
+
+def _apart(maps: Float[Tensor, "M1 K O"]) -> Iterator[tuple[slice, Float[Tensor, "MK C"]]]:
+    """How an expert's own maps, one below the other, differ from its shared one, some columns at a time. They overwrite
+    those before, so that what a product reads is still in the processor's cache."""
+    own, width, out = len(maps) - 1, *maps.shape[1:]
+    space = maps.new_empty(own * width * min(out, _COLUMNS))
+    for first in range(0, out, _COLUMNS):
+        columns = slice(first, min(first + _COLUMNS, out))
+        apart = space[: own * width * (columns.stop - first)].view(own, width, -1)
+        torch.sub(maps[:-1, :, columns], maps[-1, :, columns], out=apart)
+        yield columns, apart.flatten(0, 1)
+
+
+def _fold_shared(weights: Float[Tensor, "B N"], maps: Float[Tensor, "N M1 K O"]) -> Float[Tensor, "B K O"]:
+    """The shared maps of all experts as one for each study."""
+    return (weights @ maps[:, -1].flatten(1)).view(-1, *maps.shape[2:])
+
+
+class _Gated(Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, gates: Tensor, weights: Tensor, maps: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens, gates, weights, maps)
+        ctx.kind = kind = _product_type(tokens)
+        rows, factors = tokens.flatten(0, 1), (gates * weights[:, None, :, None]).flatten(0, 1)
+        with _no_autocast(tokens):
+            out = (tokens.sum(dim=2).to(kind) @ _fold_shared(weights, maps).to(kind)).to(tokens.dtype)
+            for n, expert in enumerate(maps):
+                inputs = (rows * factors[:, n, :, None]).flatten(1).to(kind)
+                for columns, apart in _apart(expert):
+                    _add_product(out.flatten(0, 1)[:, columns], inputs, apart.to(kind))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, gates, weights, maps = ctx.saved_tensors
+        rows, factors = tokens.flatten(0, 1), (gates * weights[:, None, :, None]).flatten(0, 1)
+        grad = grad.to(ctx.kind)
+        row_grads = grad.flatten(0, 1)
+        d_tokens = torch.zeros_like(tokens) if ctx.needs_input_grad[0] else None
+        d_factors, d_maps = torch.empty_like(factors), torch.empty_like(maps)
+        with _no_autocast(tokens):
+            d_folded = (tokens.sum(dim=2).to(ctx.kind).mT @ grad).to(tokens.dtype).flatten(1)
+            d_weights = d_folded @ maps[:, -1].flatten(1).T
+            _write_outer(d_maps[:, -1].flatten(1), weights, d_folded)
+            if d_tokens is not None:
+                d_tokens += (grad @ _fold_shared(weights, maps).to(ctx.kind).mT)[:, :, None]
+            apart = torch.empty_like(maps[0, 0])
+            for n, m in product(range(len(maps)), range(rows.shape[1])):
+                gate = factors[:, n, m, None]
+                _write_product(d_maps[n, m], (rows[:, m] * gate).to(ctx.kind).T, row_grads)
+                d_maps[n, -1] -= d_maps[n, m]
+                torch.sub(maps[n, m], maps[n, -1], out=apart)
+                d_inputs = (row_grads @ apart.to(ctx.kind).T).to(tokens.dtype)
+                torch.linalg.vecdot(d_inputs, rows[:, m], out=d_factors[:, n, m])
+                if d_tokens is not None:
+                    d_tokens.flatten(0, 1)[:, m] += d_inputs * gate
+        d_factors = d_factors.view_as(gates)
+        d_weights += (d_factors * gates).sum(dim=(1, 3))
+        return d_tokens, d_factors * weights[:, None, :, None], d_weights, d_maps
+
+
+def _fold(own: Tensor, common: Tensor, maps: Tensor, m: int) -> Tensor:
+    """The matrix of modality m for each study [B, K, O]."""
+    folded = own[:, :, m] @ maps[:, m].flatten(1)
+    folded.addmm_(common[:, :, m], maps[:, -1].flatten(1))
+    return folded.view(len(own), *maps.shape[2:])
 
 
 class _Folded(Function):
@@ -138,13 +170,13 @@ class _Folded(Function):
 
 
 def gated_product(
-    tokens: Float[Tensor, "R M K"],
-    own: Float[Tensor, "R N M"],
-    common: Float[Tensor, "R N M"],
+    tokens: Float[Tensor, "B T M K"],
+    gates: Float[Tensor, "B T N M"],
+    weights: Float[Tensor, "B N"],
     maps: Float[Tensor, "N M1 K O"],
-) -> Float[Tensor, "R O"]:
-    """The sum over experts whose gates differ from row to row."""
-    out: Tensor = _Gated.apply(tokens, own, common, maps)  # type: ignore[no-untyped-call]
+) -> Float[Tensor, "B T O"]:
+    """The sum over experts whose gates differ from token to token."""
+    out: Tensor = _Gated.apply(tokens, gates, weights, maps)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -154,6 +186,6 @@ def folded_product(
     common: Float[Tensor, "B N M"],
     maps: Float[Tensor, "N M1 K O"],
 ) -> Float[Tensor, "B T O"]:
-    """The sum over experts whose gates are those of a study."""
+    """The sum over experts whose gates are those of a study; `own` and `common` are pi g and pi (1 - g)."""
     out: Tensor = _Folded.apply(tokens, own, common, maps)  # type: ignore[no-untyped-call]
     return out
