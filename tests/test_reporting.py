@@ -14,7 +14,7 @@ from voxmoe.reporting import (
     report_by_model,
     report_of_mask,
 )
-from voxmoe.vocabulary import ABSENT, Modality, Task
+from voxmoe.vocabulary import ABSENT, NOT_ASKED, Modality, Task
 from voxmoe.vqa.findings import find
 from voxmoe.vqa.protocol import PAPER_V2
 
@@ -78,6 +78,22 @@ def test_heads_that_contradict_each_other_are_named(said: Answer, present: bool,
     reported = _answered_label(GLI.labels[0], said.terms, said.by_heads, None)
     assert reported.present is present
     assert reported.notes == ((note,) if note else ())
+
+
+@pytest.mark.parametrize(
+    ("said", "present", "unanswered"),
+    [
+        (answer(NOT_ASKED, ABSENT, NOT_ASKED, ABSENT), False, "volume and spread"),
+        (answer(NOT_ASKED, "oval", NOT_ASKED, "insula"), True, "volume and spread"),
+        (answer("<1%", NOT_ASKED, "single lesion"), True, "region and shape"),
+        (answer(NOT_ASKED, NOT_ASKED, NOT_ASKED), False, "volume, region, shape and spread"),
+    ],
+)
+def test_a_head_that_takes_its_task_for_not_asked_finds_nothing(said: Answer, present: bool, unanswered: str) -> None:
+    reported = _answered_label(GLI.labels[0], said.terms, said.by_heads, None)
+    assert reported.present is present
+    assert NOT_ASKED not in {term.name for terms in reported.terms.values() for term in terms}
+    assert reported.notes == (f"nothing was answered about {unanswered}",)
 
 
 def test_nothing_that_is_said_of_a_label_denies_that_it_is_there() -> None:

@@ -168,11 +168,13 @@ def report_of_mask(study: str, findings: Findings, modalities: tuple[Modality, .
 def _answered_label(label: Label, said: Terms, heads: Terms, drawn: LabelFindings | None) -> ReportedLabel:
     """`heads` is what the heads say by themselves, `drawn` what is measured in the mask that the model draws."""
     terms: dict[Task, tuple[Term, ...]] = {
-        task: (Term(category.name, category.probability),) for task, category in said.categories.items()
+        task: (Term(category.name, category.probability),) if said.named(task) else ()
+        for task, category in said.categories.items()
     }
     terms[Task.REGION] = tuple(Term(region.name, region.probability) for region in said.regions)
     absent = [task for task in Task if ABSENT in heads.named(task)]
-    present = all(term.name != ABSENT for term in terms[Task.VOLUME])
+    decisive = [Task.VOLUME] if terms[Task.VOLUME] else list(Task)
+    present = any(term.name != ABSENT for task in decisive for term in terms[task])
     contrary = [task for task in Task if (task in absent) == present and heads.named(task)]
     notes = []
     if contrary:
@@ -180,6 +182,8 @@ def _answered_label(label: Label, said: Terms, heads: Terms, drawn: LabelFinding
         notes.append(
             f"the head{'s' * (len(contrary) > 1)} for {listed(tuple(map(str, contrary)))} took it to be {otherwise}"
         )
+    if unanswered := [task for task in Task if not terms[task]]:
+        notes.append(f"nothing was answered about {listed(tuple(map(str, unanswered)))}")
     unsaid = [task for task in Task if present and ABSENT in said.named(task)]
     terms |= dict.fromkeys(unsaid if present else set(Task) - {Task.VOLUME}, ())  # nothing denies what is reported
     if outvoted := [task for task in unsaid if task not in contrary]:

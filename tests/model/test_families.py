@@ -76,7 +76,7 @@ def write_language(folder: Path, family: Family, tiny_language: Path, dtype: tor
         num_key_value_heads=2,
         head_dim=8,
         tie_word_embeddings=family.tied,
-        bos_token_id=BOS if family.bos else None,
+        bos_token_id=BOS,  # as published: also where the tokenizer has none
         eos_token_id=family.ends,
         pad_token_id=EOS if family.padded else None,
     )

@@ -39,6 +39,7 @@ def test_the_digest_is_that_of_the_voxels(tmp_path: Path) -> None:
     assert volume_digest(replace(volume, data=np.ascontiguousarray(volume.data))) == digest
     reshaped = volume.data.reshape(volume.shape[::-1], order="F")
     assert volume_digest(Volume(reshaped, volume.affine)) != digest
+    assert volume_digest(replace(volume, affine=volume.affine @ np.diag([2, 1, 1, 1]))) != digest  # a view turns in mm
 
 
 def test_the_mask_counts_only_where_it_is_wanted() -> None:

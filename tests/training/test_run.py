@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from voxmoe.errors import DatasetError, MissingPackageError, QuestionError, TrainingError, WeightsError
@@ -79,6 +79,18 @@ def test_a_run_starts_from_another_model(tiny_model: Path, tiny_recipe: Path, tm
     assert is_finished(recipe)
     shutil.copy(tiny_model / "model.safetensors", blind)
     assert not is_finished(recipe)  # the start is another one now
+
+
+def test_a_part_that_was_trained_anew_makes_it_another_run(tiny_model: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    eye = shutil.copy(tiny_model / "model.safetensors", tmp_path / "eye.safetensors")
+    changes = ["eye=null", "fit.max_steps=1", f"model.vision.weights={eye}", f"out={tmp_path}/run"]
+    recipe = load_recipe(tiny_recipe, changes)
+    train(recipe)
+    assert is_finished(recipe)
+    weights = load_file(eye)
+    name = next(name for name in weights if name.startswith("vision."))
+    save_file(weights | {name: weights[name] + 1}, eye)
+    assert not is_finished(recipe)
 
 
 def test_a_start_that_does_not_fit_is_named(tiny_model: Path, tiny_recipe: Path, tmp_path: Path) -> None:

@@ -167,7 +167,8 @@ class ExpertProjector(nn.Module):
         features = self._typed(features)
         tokens, scale = _by_place(features), _scale(features)
         gates = self.gates(features, prompt)
-        shares = weights.split([len(level.maps) for level in self.levels.values()], dim=1)
+        counts = [len(level.maps) for level in self.levels.values()]
+        shares = weights.to(tokens.dtype).split(counts, dim=1)  # autocast's type comes from the router
         sums = [
             level(tokens, gates[name], share, scale)
             for (name, level), share in zip(self.levels.items(), shares, strict=True)
@@ -268,8 +269,9 @@ class ExpertConnector(nn.Module):
         self, studies: VisionFeatures, owner: Int[Tensor, " B"], prompt: Float[Tensor, "B O"] | None = None
     ) -> Fused:
         """The same as `forward` of the features of the study that each question is about. Where no prompt enters the
-        gates, each expert sees a study once for all of its questions."""
-        if not self.projects_ahead:
+        gates and studies are asked twice or more on average, each expert sees a study once for all of its questions:
+        experts one by one take about twice the products of their sum."""
+        if not self.projects_ahead or len(owner) < 2 * len(studies.tokens):
             fused: Fused = self(studies.take(owner), prompt)
             return fused
         weights = self._weights(self.standardise(prompt) if prompt is not None else None, len(owner))

@@ -54,6 +54,8 @@ LORA_TARGETS = MappingProxyType(
     }
 )
 """The linear maps of a decoder layer, by `model_type`; Phi-3 fuses query, key and value, and gate and up."""
+_WITHOUT_BOS = ("qwen2", "qwen3")
+"""Families, by `model_type`, whose tokenizers put nothing before a text, though their configurations name a BOS."""
 
 
 class LoraSettings(Settings):
@@ -252,6 +254,8 @@ def load_language_model(settings: LanguageSettings) -> tuple[PreTrainedModel, La
     """
     model, source = _load(settings, lambda place: _load_weights(settings, place))
     model.requires_grad_(False)
+    if model.config.model_type in _WITHOUT_BOS:
+        model.config.bos_token_id = None
     found = fingerprint(model)
     if settings.fingerprint not in (None, found):
         raise WeightsError(

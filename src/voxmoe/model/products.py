@@ -1,7 +1,7 @@
 """The matrix products of the experts' equation, with backward passes that keep nothing but their inputs.
 
-An expert has M + 1 linear maps: one a modality, and one that all modalities share. With gates g that are scalars and the
-expert's weight pi it is
+An expert has M + 1 linear maps: one a modality, and one that all modalities share. With gates g that are scalars and
+the expert's weight pi it is
 
     pi sum_m  g_m W_m v_m + (1 - g_m) W v_m  =  pi W (sum_m v_m) + sum_m  pi g_m (W_m - W) v_m
 
@@ -9,9 +9,9 @@ Summed over all experts, that is one of two products:
 
 - gates of a study (`folded_product`): the maps of all experts fold into one matrix a modality and study. Folding costs
   2 N M K O multiplications a study, gating the inputs N T (M + 1) K O: folding is cheaper from three tokens on.
-- gates of a token (`gated_product`), by the right-hand form: what no gate scales folds into one matrix a study, and each
-  map of a modality, less the shared one, is one product of gated inputs. That is M N + 1 products where the left-hand
-  form has (M + 1) N.
+- gates of a token (`gated_product`), by the right-hand form: what no gate scales folds into one matrix a study, and
+  each map of a modality, less the shared one, is one product of gated inputs. That is M N + 1 products where the
+  left-hand form has (M + 1) N.
 
 Autograd would keep the gated inputs and folded matrices of every expert; here they are made again in the backward
 pass, which is cheap beside the products. Under autocast the products run in its type; folding, gating and sums stay in

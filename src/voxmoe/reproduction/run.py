@@ -23,7 +23,7 @@ import yaml
 from voxmoe import __version__
 from voxmoe.bench.memory import bench_memory
 from voxmoe.default import POCKET, model_at
-from voxmoe.errors import RecipeError
+from voxmoe.errors import RecipeError, ResultsError
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.evaluation.heatmap import draw_correlations
 from voxmoe.evaluation.methods import FROM_TEXT, LABEL_MAJORITY, MAJORITY, MEASURED, PRIOR, TEXT_ONLY
@@ -196,10 +196,14 @@ class Workshop:
 
 
 def _is_of(kept: Path, models: Sequence[Path], data: Path, measure: bool) -> bool:
-    """Whether an evaluation is there and of these weights and questions, and measured if that is asked for."""
-    if not kept.is_file():
+    """Whether an evaluation is there and of these weights and questions, of a kind that can be read, and measured if
+    that is asked for."""
+    try:
+        manifest = load(kept)["manifest"] if kept.is_file() else None
+    except ResultsError:
+        manifest = None
+    if manifest is None:
         return False
-    manifest = load(kept)["manifest"]
     asked_of = [one["sha256"] for one in manifest["models"].values()]
     return (
         all(model_files(model) in asked_of for model in models)

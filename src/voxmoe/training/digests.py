@@ -1,8 +1,8 @@
-"""What images are known by: the hash of their voxels, remembered for files that have not changed since.
+"""What images are known by: the hash of their voxels and spacing, remembered for files that have not changed since.
 
-The hash is that of the voxels as they are read, in RAS order, so it is the same for a file, its copy in another
-compression or axis order, and the volume in memory. It takes a fraction of the time of reading a file, and is not taken
-again as long as the file's size and time of change stay the same.
+The voxels are those that are read, in RAS order, so it is the same for a file, its copy in another compression or axis
+order, and the volume in memory; a header that is corrected makes it another. It takes a fraction of the time of reading
+a file, and is not taken again as long as the file's size and time of change stay the same.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ MASK = "mask"
 
 
 def volume_digest(volume: Volume) -> str:
-    digest = hashlib.sha256(f"{volume.data.dtype.str} {volume.shape}".encode())
+    spacing = [round(mm, 6) for mm in volume.spacing]
+    digest = hashlib.sha256(f"{volume.data.dtype.str} {volume.shape} {spacing}".encode())
     digest.update(np.ravel(volume.data, order="F").data)
     return digest.hexdigest()
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from voxmoe.imaging.ct import read_ct
 from voxmoe.imaging.hounsfield import Rescale
 from voxmoe.imaging.study import check_same_grid
-from voxmoe.imaging.volume import Volume, read_mask
+from voxmoe.imaging.volume import read_mask
 from voxmoe.imaging.windows import PictureSettings, label_shares, to_pictures
 from voxmoe.training.cache import PICTURES, code_digest, key_of, place
 from voxmoe.training.digests import FileStates, volume_digest
@@ -27,11 +27,6 @@ from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 Report = Callable[[str, int, int], None]
 _ROLE = "ct"
 _PIXELS, _SHARES = "pixels", "shares"
-
-
-def _digest(volume: Volume) -> str:
-    """Of the voxels and their size, on which the aspect of pictures depends."""
-    return key_of(voxels=volume_digest(volume), spacing=[round(mm, 6) for mm in volume.spacing])
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class PictureCache:
         mask = read_mask(files["mask"]) if "mask" in files else None
         if mask is not None:
             check_same_grid(volume, mask)
-        digests = {_ROLE: _digest(volume)} | ({"mask": volume_digest(mask)} if mask is not None else {})
+        digests = {_ROLE: volume_digest(volume)} | ({"mask": volume_digest(mask)} if mask is not None else {})
         path = self._path(digests, scan.rescale)
         tensors = {_PIXELS: torch.from_numpy(to_pictures(volume, self.settings))}
         if mask is not None:

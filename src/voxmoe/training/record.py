@@ -19,9 +19,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from voxmoe import __version__
+from voxmoe.default import model_at
 from voxmoe.files import sha256, write_bytes, write_json
 from voxmoe.model import consensus
 from voxmoe.model.own_weights import weights_file
+from voxmoe.model.weights import find_weights
 from voxmoe.training.processes import Processes
 from voxmoe.training.recipe import RunRecipe
 
@@ -31,11 +33,29 @@ def checkpoints(recipe: RunRecipe) -> Path:
     return recipe.out / "checkpoints"
 
 
+def _parts(recipe: RunRecipe) -> dict[str, str]:
+    """The bytes of weights on this machine that parts of the model come with. Those of the hub are known by name."""
+    model = getattr(recipe, "model", None)
+    named = {part: getattr(getattr(model, part, None), "weights", None) for part in ("vision", "grounding")}
+    found = {
+        part: sha256(find_weights(weights))
+        for part, weights in named.items()
+        if weights is not None and model_at(Path(weights).expanduser()).exists()
+    }
+    language = getattr(model, "language", None)
+    if language is not None and Path(language.name).is_dir():
+        found |= {f"language {file.name}": sha256(file) for file in sorted(Path(language.name).glob("*.safetensors"))}
+    return found
+
+
 def terms(recipe: RunRecipe) -> dict[str, Any]:
-    """What a run is known again by: its recipe, the bytes of its datasets, and the weights that it starts from."""
+    """What a run is known again by: its recipe, the bytes of its datasets, and of the weights that it starts from, as a
+    whole or in parts."""
     files = [sorted((data / "data").glob("*.parquet")) for data in recipe.data]
     datasets = [{file.name: sha256(file) for file in found} for found in files]
     found = {"recipe": recipe.model_dump(mode="json"), "datasets": datasets}
+    if parts := _parts(recipe):
+        found["parts"] = parts
     return found | ({"start": sha256(Path(weights_file(recipe.start)))} if recipe.start is not None else {})
 
 
@@ -54,8 +74,8 @@ def _is_known(path: Path, recipe: RunRecipe) -> bool:
 
 
 def _decided(recipe: RunRecipe) -> dict[str, Any]:
-    """What of a recipe decides a run. Where things lie does not, however it is spelled: what lies there is told by its
-    bytes."""
+    """What of a recipe decides a run. Where data, output and start lie does not, however it is spelled: what lies there
+    is told by its bytes."""
     return recipe.model_dump(mode="json", exclude={"data", "out", "start"}) | {"starts": recipe.start is not None}
 
 
