@@ -100,39 +100,39 @@ class _Level(nn.Module):
 
     def forward(
         self,
-        tokens: Float[Tensor, "B T M K"],
-        gates: Float[Tensor, "B S N M"],
-        weights: Float[Tensor, "B N"],
-        scale: Float[Tensor, "B M"],
-    ) -> Float[Tensor, "B T O"]:
-        """The sum over the experts, each modality's term by its scale."""
-        return self._sum(tokens * scale[:, None, :, None], gates, weights, scale, self.maps, self.biases)
-
-    def each(
-        self, tokens: Float[Tensor, "B T M K"], gates: Float[Tensor, "B S N M"], scale: Float[Tensor, "B M"]
-    ) -> list[Float[Tensor, "B T O"]]:
-        """The experts one by one."""
-        scaled, whole = tokens * scale[:, None, :, None], tokens.new_ones(len(tokens), 1)
-        parts = zip(gates.split(1, dim=2), self.maps.split(1), self.biases.split(1), strict=True)
-        return [self._sum(scaled, gate, whole, scale, maps, biases) for gate, maps, biases in parts]
-
-    @staticmethod
-    def _sum(
         scaled: Float[Tensor, "B T M K"],
         gates: Float[Tensor, "B S N M"],
         weights: Float[Tensor, "B N"],
         scale: Float[Tensor, "B M"],
-        maps: Float[Tensor, "N M1 K O"],
-        biases: Float[Tensor, "N M1 O"],
     ) -> Float[Tensor, "B T O"]:
-        own = gates * weights[:, None, :, None]
-        common = (1 - gates) * weights[:, None, :, None]
-        by_modality = scale[:, None, None]
-        factors = torch.cat([own * by_modality, (common * by_modality).sum(dim=3, keepdim=True)], dim=3)
-        bias = factors.flatten(2) @ biases.flatten(0, 1)
-        if gates.shape[1] == 1:
-            return folded_product(scaled, own[:, 0], common[:, 0], maps) + bias
-        return gated_product(scaled, gates, weights, maps) + bias
+        """The sum over the experts of tokens by their modality's scale."""
+        return _sum(scaled, gates, weights, scale, self.maps, self.biases)
+
+    def each(
+        self, scaled: Float[Tensor, "B T M K"], gates: Float[Tensor, "B S N M"], scale: Float[Tensor, "B M"]
+    ) -> list[Float[Tensor, "B T O"]]:
+        """The experts one by one."""
+        whole = scaled.new_ones(len(scaled), 1)
+        parts = zip(gates.split(1, dim=2), self.maps.split(1), self.biases.split(1), strict=True)
+        return [_sum(scaled, gate, whole, scale, maps, biases) for gate, maps, biases in parts]
+
+
+def _sum(
+    scaled: Float[Tensor, "B T M K"],
+    gates: Float[Tensor, "B S N M"],
+    weights: Float[Tensor, "B N"],
+    scale: Float[Tensor, "B M"],
+    maps: Float[Tensor, "N M1 K O"],
+    biases: Float[Tensor, "N M1 O"],
+) -> Float[Tensor, "B T O"]:
+    """Experts of these maps and biases, each by its weight."""
+    own, common = (part * weights[:, None, :, None] for part in (gates, 1 - gates))
+    by_modality = scale[:, None, None]
+    factors = torch.cat([own * by_modality, (common * by_modality).sum(dim=3, keepdim=True)], dim=3)
+    bias = factors.flatten(2) @ biases.flatten(0, 1)
+    if gates.shape[1] == 1:
+        return folded_product(scaled, own[:, 0], common[:, 0], maps) + bias
+    return gated_product(scaled, gates, weights, maps) + bias
 
 
 class ExpertProjector(nn.Module):
@@ -165,12 +165,12 @@ class ExpertProjector(nn.Module):
         prompt: Float[Tensor, "B O"] | None = None,
     ) -> Float[Tensor, "B T O"]:
         features = self._typed(features)
-        tokens, scale = _by_place(features), _scale(features)
+        scaled, scale = _scaled(features)
         gates = self.gates(features, prompt)
         counts = [len(level.maps) for level in self.levels.values()]
-        shares = weights.to(tokens.dtype).split(counts, dim=1)  # autocast's type comes from the router
+        shares = weights.to(scaled.dtype).split(counts, dim=1)  # autocast's type comes from the router
         sums = [
-            level(tokens, gates[name], share, scale)
+            level(scaled, gates[name], share, scale)
             for (name, level), share in zip(self.levels.items(), shares, strict=True)
         ]
         return torch.stack(sums).sum(dim=0)
@@ -178,10 +178,10 @@ class ExpertProjector(nn.Module):
     def each(self, features: VisionFeatures) -> Float[Tensor, "B N T O"]:
         """What each expert makes of the studies by itself, where no prompt enters the gates."""
         features = self._typed(features)
-        tokens, scale = _by_place(features), _scale(features)
+        scaled, scale = _scaled(features)
         outputs = []
         for name, gates in self.gates(features).items():
-            outputs += self.levels[name].each(tokens, gates, scale)
+            outputs += self.levels[name].each(scaled, gates, scale)
         return torch.stack(outputs, dim=1)
 
     def _typed(self, features: VisionFeatures) -> VisionFeatures:
@@ -195,10 +195,11 @@ def _by_place(features: VisionFeatures) -> Float[Tensor, "B T M K"]:
     return (features.tokens * features.present[:, :, None, None]).transpose(1, 2).contiguous()
 
 
-def _scale(features: VisionFeatures) -> Float[Tensor, "B M"]:
-    """What missing modalities leave to the others, M / present, and 0 for the missing ones."""
+def _scaled(features: VisionFeatures) -> tuple[Float[Tensor, "B T M K"], Float[Tensor, "B M"]]:
+    """Tokens by place, and their scale: what missing modalities leave to the others, M / present, 0 for the missing."""
     present = features.present
-    return (present * (present.shape[1] / present.sum(dim=1, keepdim=True))).to(features.tokens.dtype)
+    scale = (present * (present.shape[1] / present.sum(dim=1, keepdim=True))).to(features.tokens.dtype)
+    return (features.tokens * scale[:, :, None, None]).transpose(1, 2).contiguous(), scale
 
 
 class PromptRouter(nn.Module):
