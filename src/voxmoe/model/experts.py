@@ -113,8 +113,8 @@ class _Level(nn.Module):
     ) -> list[Float[Tensor, "B T O"]]:
         """The experts one by one."""
         whole = scaled.new_ones(len(scaled), 1)
-        parts = zip(gates.split(1, dim=2), self.maps.split(1), self.biases.split(1), strict=True)
-        return [_sum(scaled, gate, whole, scale, maps, biases) for gate, maps, biases in parts]
+        parts = zip(gates.unbind(dim=2), self.maps.unbind(), self.biases.unbind(), strict=True)
+        return [_sum(scaled, gate[:, :, None], whole, scale, maps[None], biases[None]) for gate, maps, biases in parts]
 
 
 def _sum(
@@ -168,7 +168,7 @@ class ExpertProjector(nn.Module):
         scaled, scale = _scaled(features)
         gates = self.gates(features, prompt)
         counts = [len(level.maps) for level in self.levels.values()]
-        shares = weights.to(scaled.dtype).split(counts, dim=1)  # autocast's type comes from the router
+        shares = torch.split(weights.to(scaled.dtype), counts, dim=1)  # autocast's type comes from the router
         sums = [
             level(scaled, gates[name], share, scale)
             for (name, level), share in zip(self.levels.items(), shares, strict=True)
