@@ -1,13 +1,16 @@
 """Each benchmark on a small case: the form of its result, and that unequal outputs are not passed over."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from voxmoe.bench import BENCHES, adapters, bench_named, building, experts, findings, reading
 from voxmoe.bench.cases import MaskCase, mask_cases
@@ -133,6 +136,31 @@ def test_experts() -> None:
     assert list(result["by_case"]) == ["forward", "further question", "forward and backward"]
     saved = result["saved_activations"]
     assert 0 < saved["ours_mb"] < saved["reference_mb"]
+
+
+NARROW = experts.Sizes(experts=ExpertSettings(router_hidden=8), width=96, out=384)
+"""The paper's numbers of experts, modalities and tokens, with maps of an eighth of the width."""
+
+
+def _multiplications(work: Callable[[], object]) -> int:
+    def in_place(_: Any, left: torch.Size, right: torch.Size, **others: Any) -> int:
+        return 2 * left[0] * left[1] * right[1]
+
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place}) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def test_the_algebra_multiplies_less_than_the_sum_and_keeps_less() -> None:
+    setup = experts._setup(NARROW)
+    forward = _multiplications(setup.term_by_term) / _multiplications(setup.forward)
+    steps = [partial(setup.train, way) for way in (setup.term_by_term, setup.forward)]
+    both = _multiplications(steps[0]) / _multiplications(steps[1])
+    assert forward == pytest.approx(3.35, abs=0.05)
+    assert both == pytest.approx(2.35, abs=0.05)
+    ours = experts.saved_bytes(setup.forward, setup.connector.parameters())
+    parameters = [*setup.reference.parameters(), *setup.connector.parameters()]
+    assert ours <= 0.1 * experts.saved_bytes(setup.term_by_term, parameters)
 
 
 def test_experts_that_differ_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
