@@ -43,7 +43,7 @@ Precision = Literal["float32", "float16", "bfloat16"]
 PRECISION: Precision = "float16"
 """Half of the disk; what is rounded comes out of a norm, so that 11 bits keep it to 0.05 %."""
 Report = Callable[[str, int, int], None]
-_GRIDDING = (to_grid.__module__, apply_view.__module__)
+_GRIDDING = (to_grid.__module__, apply_view.__module__, cell_mm.__module__)
 """The code that brings voxels to the grid."""
 
 
@@ -103,7 +103,7 @@ def _code(eye: nn.Module) -> str:
     """A hash of what of our code decides what is seen."""
     parts = {type(part).__module__ for part in eye.modules()}
     ours = {name for name in parts if name.startswith("voxmoe.")}
-    return code_digest([*_GRIDDING, chart_of.__module__, *ours])
+    return code_digest([*_GRIDDING, chart_of.__module__, VisionFeatures.__module__, *ours])
 
 
 def _eye_of(model: MpLLM) -> nn.Module:
