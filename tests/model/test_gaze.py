@@ -146,10 +146,12 @@ def test_wrong_settings_are_named() -> None:
 # -------------------------------------------------------------------------------- many questions about a few studies
 
 
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_studies_are_fused_once_for_all_questions_as_for_each(name: str) -> None:
-    """In what comes out, and in the gradient of every weight."""
+def test_studies_are_fused_once_for_all_questions_as_for_each(name: str, times: int) -> None:
+    """In what comes out, and in the gradient of every weight; with few and with many questions a study."""
     settings, vision = SYSTEMS[name]
+    owner = OWNER.repeat(times)
     torch.manual_seed(3)
     connector = make_connector(settings, M, vision, O).double()
     for parameter in connector.parameters():
@@ -157,13 +159,13 @@ def test_studies_are_fused_once_for_all_questions_as_for_each(name: str) -> None
     seen = VisionFeatures(
         **{key: part.double() if part.is_floating_point() else part for key, part in drawn(vision).inputs().items()}
     )
-    prompt = torch.randn(len(OWNER), O, dtype=torch.double)
-    together = connector.for_questions(seen, OWNER, prompt)
+    prompt = torch.randn(len(owner), O, dtype=torch.double)
+    together = connector.for_questions(seen, owner, prompt)
     wanted = torch.randn_like(together.tokens)
     (together.tokens * wanted).sum().backward()
     found = {key: parameter.grad for key, parameter in connector.named_parameters()}
     connector.zero_grad()
-    for row, study in enumerate(OWNER.tolist()):
+    for row, study in enumerate(owner.tolist()):
         alone = connector(seen.take(torch.tensor([study])), prompt[row : row + 1])
         torch.testing.assert_close(together.tokens[row], alone.tokens[0], atol=1e-9, rtol=1e-9)
         assert torch.equal(together.mask[row], alone.mask[0])
@@ -178,14 +180,16 @@ def test_studies_are_fused_once_for_all_questions_as_for_each(name: str) -> None
             torch.testing.assert_close(found[key], parameter.grad, atol=1e-9, rtol=1e-7, msg=key)
 
 
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_questions_are_fused_under_autocast(name: str) -> None:
+def test_questions_are_fused_under_autocast(name: str, times: int) -> None:
     settings, vision = SYSTEMS[name]
+    owner = OWNER.repeat(times)
     torch.manual_seed(3)
-    connector, prompt = make_connector(settings, M, vision, O), torch.randn(len(OWNER), O)
-    expected = connector.for_questions(drawn(vision), OWNER, prompt).tokens
+    connector, prompt = make_connector(settings, M, vision, O), torch.randn(len(owner), O)
+    expected = connector.for_questions(drawn(vision), owner, prompt).tokens
     with torch.autocast("cpu", torch.bfloat16):
-        found = connector.for_questions(drawn(vision), OWNER, prompt).tokens
+        found = connector.for_questions(drawn(vision), owner, prompt).tokens
     found.sum().backward()
     torch.testing.assert_close(found.float(), expected, atol=0.1, rtol=0.1)
 

@@ -112,6 +112,12 @@ def test_a_changed_recipe_is_trained_and_evaluated_again(workshop: Workshop) -> 
     assert reproduced(workshop, ["table14"]) == [first]
 
 
+def test_an_evaluation_of_another_version_is_made_again(tmp_path: Path) -> None:
+    kept = tmp_path / "results.json"
+    kept.write_text(json.dumps({"version": 0}))
+    assert not module._is_of(kept, [], tmp_path, measure=False)
+
+
 def test_other_studies_than_those_asked_for_are_refused(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
