@@ -124,6 +124,7 @@ def test_other_studies_than_those_asked_for_are_refused(
     for name in ("write_cohort", "build_dataset"):  # in this process: three studies need no others
         alone = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *given, alone=alone, **named: alone(*given, **{**named, "jobs": 1}))
+    workshop.dataset("gli")
     elsewhere = replace(workshop, cohorts={"gli": tmp_path})
     with pytest.raises(RecipeError, match=r"datasets/gli: was made of .*, and .* is asked for; .*--out"):
         elsewhere.dataset("gli")
