@@ -10,7 +10,7 @@ import pytest
 from voxmoe.errors import DatasetError
 from voxmoe.training.augment import AugmentSettings
 from voxmoe.training.checks import training_rows
-from voxmoe.training.recipe import Recipe, load_recipe
+from voxmoe.training.recipe import Recipe, WarmUpSettings, load_recipe
 from voxmoe.vqa.dataset import Dataset, open_dataset
 
 
@@ -74,10 +74,20 @@ def test_classes_of_another_version(given: Given, recipe: Recipe, task: str, val
 
 
 @pytest.mark.parametrize("part", ["question", "answer"])
-def test_flips_of_what_names_a_side(part: str, given: Given, recipe: Recipe) -> None:
-    given.given[3][part] = "It lies in the Left frontal lobe."
-    assert training_rows(given, recipe)
+def test_flips_of_what_may_or_may_not_be_a_side(part: str, given: Given, recipe: Recipe) -> None:
     flipped = recipe.model_copy(update={"augment": AugmentSettings()})
-    with pytest.raises(DatasetError, match=rf"{given.given[3]['id']} names a side \('Left'\).*augment\.flip=false"):
+    given.given[2][part] = "It lies in the Left frontal lobe."
+    assert training_rows(given, flipped)
+    given.given[3][part] = "Little of it is Left."
+    assert training_rows(given, recipe)
+    with pytest.raises(DatasetError, match=rf"{part} of {given.given[3]['id']} says 'Left'.*augment\.flip=false"):
         training_rows(given, flipped)
     assert training_rows(given, recipe.model_copy(update={"augment": AugmentSettings(flip=False)}))
+
+
+def test_sides_in_a_warm_up(given: Given, recipe: Recipe) -> None:
+    given.given[3]["answer"] = "It lies in the left frontal lobe."
+    warmed = recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"warm_up": WarmUpSettings()})})
+    assert training_rows(given, warmed)
+    with pytest.raises(DatasetError, match=rf"{given.given[3]['id']} names a side.*fit\.warm_up"):
+        training_rows(given, warmed.model_copy(update={"augment": AugmentSettings()}))

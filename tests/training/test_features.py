@@ -19,7 +19,7 @@ from voxmoe.model.mpllm import ModelSettings, MpLLM, MpLLMConfig
 from voxmoe.model.vision import VisionSettings
 from voxmoe.training import features as features_module
 from voxmoe.training.augment import AugmentSettings, apply_view, draw_views
-from voxmoe.training.features import FeatureCache, ImageCache, KeptFeatures, stack
+from voxmoe.training.features import FeatureCache, ImageCache, stack
 from voxmoe.training.processes import Processes
 from voxmoe.training.studies import cell_mm
 from voxmoe.vocabulary import Modality
@@ -215,6 +215,8 @@ def test_views_are_kept_side_by_side(model: MpLLM, studies: dict[str, StudyFiles
     assert (counted.read, counted.encoded) == (3, 9), "the first view is the scan as it is"
     assert equal(kept.view("a", 0), plain["a"])
     assert not torch.equal(kept.view("a", 1)["tokens"], kept.view("a", 2)["tokens"])
+    drawn = [view is not None and view.flip for view in draw_views(augment, 5, studies["a"].id)]
+    assert [kept.is_flipped("a", number) for number in range(3)] == drawn
     FeatureCache(model).of_all(studies, quiet, AugmentSettings(variants=4), seed=5)
     assert counted.encoded == 12, "one more view a study"
 
@@ -250,8 +252,7 @@ def test_processes_share_the_work(model: MpLLM, studies: dict[str, StudyFiles], 
 
 def test_only_what_is_asked_for_is_in_memory(model: MpLLM, studies: dict[str, StudyFiles]) -> None:
     kept = FeatureCache(model).of_all(studies, quiet)
-    assert vars(kept).keys() == {"paths"}
-    assert isinstance(kept, KeptFeatures)
+    assert vars(kept) == {"paths": kept.paths, "flips": {name: [False] for name in "abc"}}
     batch = stack([kept["a"], kept["b"], kept["a"]])
     assert batch["tokens"].shape == (3, 4, 8, 16)
     assert batch["cls"].shape == (3, 4, 16)

@@ -127,6 +127,26 @@ def test_what_is_drawn_for_a_sample_does_not_depend_on_its_batch(
     assert (plain["tokens"] == 1).all()
 
 
+def test_sides_are_exchanged_in_the_views_that_are_flipped(
+    rows: list[dict[str, Any]], processor: MpLLMProcessor, features: KeptFeatures
+) -> None:
+    sided = {"question": "Does it touch the left frontal lobe?", "answer": "Yes, on the left."}
+    asked = [{**row, **sided} if number % 2 else row for number, row in enumerate(rows)]
+    kept = KeptFeatures(features.paths, dict.fromkeys(features.paths, (False, True)))
+    collate = Collator(processor, asked, tokenised(asked, processor), kept, seed=3)
+    batch = collate([Draw(place, place, 0) for place in range(len(asked))])
+    flipped = batch["tokens"][:, 0, 0, 0] == 2
+    assert 0 < (flipped & (torch.arange(len(asked)) % 2 == 1)).sum() < len(asked) // 2
+    other = {"question": "Does it touch the right frontal lobe?", "answer": "Yes, on the right."}
+    shown = [{**row, **other} if number % 2 and flipped[number] else row for number, row in enumerate(asked)]
+    expected = processor([row["question"] for row in shown], answers=[row["answer"] for row in shown])
+    assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    assert all(torch.equal(batch["targets"][name], found) for name, found in targets(rows).items())
+    plain = Collator(processor, asked, tokenised(asked, processor), features, seed=3).plain([1])
+    told = processor([asked[1]["question"]], answers=[asked[1]["answer"]])
+    assert torch.equal(plain["question_ids"], told["question_ids"])
+
+
 def test_balanced_weights_are_inverse_frequencies(rows: list[dict[str, Any]]) -> None:
     weights, wanted = answer_weights(rows), targets(rows)
     for name in SIZES:

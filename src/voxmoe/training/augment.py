@@ -4,7 +4,7 @@ One spatial transform serves all modalities of a study, so they stay registered 
 the answers, which come from the mask, stay true:
 
 - A left-right flip: regions are named without their side, volumes, shapes and spreads are those of the mirror image.
-  It is refused for datasets whose answers name a side.
+  Where a question or an answer names a side, it is asked about the other one (`voxmoe.training.sides`).
 - A small rotation, and a box that is drawn a little wider on each side: the lesion moves with the brain, and nothing
   leaves the grid, because the box is that of the turned brain and only ever grows.
 - Intensities, of each modality by itself: answers are about geometry.

@@ -1,23 +1,21 @@
 """Whether a dataset fits a recipe, before anything that takes long."""
 
-import re
-
 from voxmoe.errors import DatasetError, LabelError
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.model.heads import SIZES
 from voxmoe.training.recipe import Recipe
 from voxmoe.training.samples import Row
+from voxmoe.training.sides import doubtful, names_side
 from voxmoe.vocabulary import Task
 from voxmoe.vqa.dataset import Dataset
-
-_SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
 def training_rows(dataset: Dataset, recipe: Recipe) -> list[Row]:
     """The training questions of a dataset.
 
     Raises `DatasetError` that says what does not fit: no questions, more than one profile or another one than the
-    recipe's, labels or classes that are not the profile's, questions and answers that a flip would make wrong.
+    recipe's, labels or classes that are not the profile's, questions and answers that a flip would make wrong and that
+    cannot be told for the mirror image.
     """
     rows = dataset.rows("train")
     if not rows:
@@ -25,14 +23,23 @@ def training_rows(dataset: Dataset, recipe: Recipe) -> list[Row]:
     _check_profile(dataset, recipe, rows)
     _check_targets(dataset, rows)
     if recipe.augment is not None and recipe.augment.flip:
-        for row in rows:
-            for part in ("question", "answer"):
-                if side := _SIDE.search(row[part]):
-                    raise DatasetError(
-                        f"{dataset.root}: the {part} of {row['id']} names a side ({side[0]!r}), which a flipped view "
-                        "would make wrong; set augment.flip=false"
-                    )
+        _check_sides(dataset, recipe, rows)
     return rows
+
+
+def _check_sides(dataset: Dataset, recipe: Recipe, rows: list[Row]) -> None:
+    for row in rows:
+        for part in ("question", "answer"):
+            if word := doubtful(row[part]):
+                raise DatasetError(
+                    f"{dataset.root}: the {part} of {row['id']} says {word!r}, which may or may not be a side, so that "
+                    "a flipped view could make it wrong; word it otherwise, or set augment.flip=false"
+                )
+            if recipe.fit.warm_up is not None and names_side(row[part]):
+                raise DatasetError(
+                    f"{dataset.root}: the {part} of {row['id']} names a side, and the warm-up reads questions before "
+                    "it is known which views are flipped; set augment.flip=false, or leave fit.warm_up out"
+                )
 
 
 def _check_profile(dataset: Dataset, recipe: Recipe, rows: list[Row]) -> None:

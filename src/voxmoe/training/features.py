@@ -59,8 +59,14 @@ def _widened(tensor: Tensor) -> Tensor:
 class KeptFeatures(Mapping[str, Features]):
     """What is kept of studies by name, each in one view or more, read from disk whenever it is asked for."""
 
-    def __init__(self, paths: Mapping[str, Sequence[Path]]) -> None:
+    def __init__(self, paths: Mapping[str, Sequence[Path]], flips: Mapping[str, Sequence[bool]] | None = None) -> None:
+        """`flips` says of each view whether it is mirrored left to right; None: of no study any is."""
         self.paths = paths
+        self.flips = flips or {}
+
+    def is_flipped(self, study: str, number: int) -> bool:
+        """Whether a view of a study is its mirror image."""
+        return study in self.flips and self.flips[study][number]
 
     def view(self, study: str, number: int) -> Features:
         """Raises `CacheError` if it was removed from the cache meanwhile."""
@@ -174,7 +180,9 @@ class ViewCache(ABC):
             processes.wait()
             others = [name for name in names if name not in paths]
             paths |= self._compute(studies, others, work(Path.is_file), report)
-        return KeptFeatures({name: paths[name] for name in names})
+        views = {name: draw_views(augment, seed, studies[name].id) for name in names}
+        flips = {name: [view is not None and view.flip for view in own] for name, own in views.items()}
+        return KeptFeatures({name: paths[name] for name in names}, flips)
 
     def _compute(
         self,

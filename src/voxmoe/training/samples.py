@@ -22,6 +22,7 @@ from voxmoe.model.heads import SIZES
 from voxmoe.model.processing import MpLLMProcessor, check_question
 from voxmoe.training.eye import drop_modalities
 from voxmoe.training.features import KeptFeatures, stack
+from voxmoe.training.sides import mirrored, names_side
 from voxmoe.vocabulary import Task
 
 Row = dict[str, Any]
@@ -126,6 +127,7 @@ class Collator:
         self.rows = rows
         self.tokens = tokens
         self.features = features
+        self.mirrored = {} if features is None or not features.flips else _mirrored(rows, processor)
         self.modality_dropout = modality_dropout
         self.weights = answer_weights(rows) if balance else None
         self.seed = seed
@@ -139,20 +141,30 @@ class Collator:
 
     def __call__(self, draws: Sequence[Draw]) -> dict[str, Any]:
         """A batch to learn from, with the `place` of its first sample."""
-        batch = self.texts([draw.row for draw in draws]) | {"place": draws[0].place}
-        if self.features is not None:
-            studies = [self.rows[draw.row]["study"] for draw in draws]
-            batch |= self.seen(studies, [self._generator(draw) for draw in draws])
-        return batch
+        rows = [draw.row for draw in draws]
+        if self.features is None:
+            return self.texts(rows) | {"place": draws[0].place}
+        studies = [self.rows[row]["study"] for row in rows]
+        generators = [self._generator(draw) for draw in draws]
+        numbers = self._numbers(studies, generators)
+        flipped = [self.features.is_flipped(study, number) for study, number in zip(studies, numbers, strict=True)]
+        return self.texts(rows, flipped) | {"place": draws[0].place} | self._views(studies, numbers, generators)
 
     def seen(self, studies: Sequence[str], generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
         """What is seen of studies, each in the view and without the modalities that its generator draws."""
+        return self._views(studies, self._numbers(studies, generators), generators)
+
+    def _numbers(self, studies: Sequence[str], generators: Sequence[torch.Generator]) -> list[int]:
+        """Which view of each study its generator draws."""
         assert self.features is not None
-        views = [
-            self.features.view(study, _below(len(self.features.paths[study]), generator))
-            for study, generator in zip(studies, generators, strict=True)
-        ]
-        batch = stack(views)
+        counts = [len(self.features.paths[study]) for study in studies]
+        return [_below(count, generator) for count, generator in zip(counts, generators, strict=True)]
+
+    def _views(
+        self, studies: Sequence[str], numbers: Sequence[int], generators: Sequence[torch.Generator]
+    ) -> dict[str, Tensor]:
+        assert self.features is not None
+        batch = stack([self.features.view(study, number) for study, number in zip(studies, numbers, strict=True)])
         if self.modality_dropout:
             batch["present"] = torch.cat(
                 [
@@ -170,9 +182,13 @@ class Collator:
             return wanted, None
         return wanted, {name: table.gather(0, wanted[name]) for name, table in self.weights.items()}
 
-    def texts(self, rows: Sequence[int]) -> dict[str, Any]:
-        """Rows' questions and answers, and what the heads should say."""
-        tokens = [self.tokens[row] for row in rows]
+    def texts(self, rows: Sequence[int], flipped: Sequence[bool] | None = None) -> dict[str, Any]:
+        """Rows' questions and answers, with the other side named where the study is seen flipped; and what the heads
+        should say, which has no sides."""
+        tokens = [
+            self.mirrored.get(row, self.tokens[row]) if other else self.tokens[row]
+            for row, other in zip(rows, flipped or [False] * len(rows), strict=True)
+        ]
         batch: dict[str, Any] = dict(
             self.processor.padded([one.question for one in tokens], [one.answer for one in tokens])
         )
@@ -182,6 +198,13 @@ class Collator:
     def _generator(self, draw: Draw) -> torch.Generator:
         row = zlib.crc32(self.rows[draw.row]["id"].encode())
         return torch.Generator().manual_seed(seed_of(self.seed, draw.epoch, row))
+
+
+def _mirrored(rows: Sequence[Row], processor: MpLLMProcessor) -> dict[int, Tokens]:
+    """The rows that name a side, as they are asked and answered about the mirror image, by their numbers."""
+    sided = [number for number, row in enumerate(rows) if names_side(row["question"]) or names_side(row["answer"])]
+    others = [{**rows[n], **{part: mirrored(rows[n][part]) for part in ("question", "answer")}} for n in sided]
+    return dict(zip(sided, tokenised(others, processor), strict=True)) if sided else {}
 
 
 def seed_of(*numbers: int) -> int:
