@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from voxmoe import __version__
 from voxmoe.bench.memory import arithmetic
 from voxmoe.cli.main import app
 from voxmoe.errors import RecipeError
@@ -15,9 +16,10 @@ from voxmoe.files import sha256
 from voxmoe.reproduction import run as module
 from voxmoe.reproduction.experiments import EXPERIMENTS, LLAVA_MED, M3D, MPLLM
 from voxmoe.reproduction.experiments import TEXT_ONLY as TEXT_ONLY_MODEL
-from voxmoe.reproduction.run import Workshop, plans, reproduce, reproduced
+from voxmoe.reproduction.run import Report, Workshop, plans, reproduce, reproduced
 from voxmoe.reproduction.scale import Phantoms, Scale
 from voxmoe.reproduction.table import footnote, header, lines, margins, to_markdown
+from voxmoe.training.recipe import Recipe
 
 TEXT_ONLY_TINY = ("eye=null",)
 
@@ -95,11 +97,42 @@ def test_models_start_from_another_and_change_for_a_table(workshop: Workshop) ->
     assert all(run["there"] for run in plans(starting, ["table14"]))
 
 
+def test_an_interrupted_table_goes_on_where_it_was(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = reproduced(workshop, ["table14"])
+    again = replace(workshop, out=workshop.out / "again")
+    names: list[str] = []
+
+    def train(recipe: Recipe, report: Report) -> Path:
+        names.append(recipe.out.name)
+        if names == ["softmax", "mpllm"]:
+            raise KeyboardInterrupt
+        return alone(recipe, report)
+
+    alone = module.train
+    monkeypatch.setattr(module, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        reproduced(again, ["table14"])
+    assert not (again.out / "table14.json").exists(), "no table of half its rows"
+    assert reproduced(again, ["table14"]) == whole
+    assert names == ["softmax", "mpllm", "mpllm", "text-only"], "what had ended is not trained twice"
+
+
 def test_figure_3_is_of_the_same_model(workshop: Workshop) -> None:
     (figure,) = reproduced(workshop, ["figure3"])
     assert len(figure["prompts"]) == 60
     assert len(figure["correlation"]) == 60
     assert (workshop.out / "figure3.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_without_heads_is_measured_by_its_text(workshop: Workshop) -> None:
+    (table,) = reproduced(workshop, ["table4"])
+    without, with_heads = table["rows"]
+    assert without["measured"] == without["from_text"]
+    assert with_heads["measured"] != with_heads["from_text"]
+    assert header(table) == ["method", "mean", "paper's mean", "mean, from text"]
+    first, second = lines(table)[:2]
+    assert first[1] == first[3]
+    assert [first[2], second[2]] == ["67.4", "70.4"]
 
 
 def test_a_changed_recipe_is_trained_and_evaluated_again(workshop: Workshop) -> None:
@@ -153,8 +186,11 @@ def test_memory_is_measured_once_and_printed_beside_the_paper_s(
 
     monkeypatch.setattr(module, "bench_memory", bench)
     workshop.out.joinpath("memory.json").unlink(missing_ok=True)
-    assert reproduced(workshop, ["memory"]) == reproduced(workshop, ["memory"]) == [found]
+    assert reproduced(workshop, ["memory"]) == reproduced(workshop, ["memory"]) == [{"voxmoe": __version__, **found}]
     assert len(measured) == 1
+    workshop.out.joinpath("memory.json").write_text(json.dumps({**found, "voxmoe": "0"}))
+    assert reproduced(workshop, ["memory"])[0]["voxmoe"] == __version__
+    assert len(measured) == 2, "of another version"
     printed = CliRunner().invoke(app, ["reproduce", "memory", "--markdown", "--out", str(workshop.out)])
     assert printed.exit_code == 0, printed.output
     lines = printed.output.splitlines()

@@ -30,6 +30,12 @@ def test_a_run_leaves_its_record(tiny_model: Path, tiny_recipe: Path) -> None:
     assert manifest["recipe"]["name"] == "tiny"
     (dataset,) = manifest["datasets"]
     assert set(dataset) == {"train.parquet", "validation.parquet", "test.parquet"}
+    weights = (tiny_model / "model.safetensors").stat().st_size
+    peaks = manifest["peak_bytes"]
+    assert set(peaks) == {"machine", "gpu"}
+    assert (peaks["gpu"] is None) != torch.cuda.is_available()
+    if Path("/proc/self/status").is_file():
+        assert weights < peaks["machine"] < 2**40
     assert is_finished(load_recipe(tiny_recipe))
     assert not is_finished(load_recipe(tiny_recipe, ["fit.max_steps=7"]))
 

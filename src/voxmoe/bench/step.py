@@ -10,8 +10,6 @@ are kept for the backward pass, weights and inputs not counted.
 
 import gc
 import json
-import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -36,6 +34,7 @@ from voxmoe.model.heads import SIZES
 from voxmoe.model.language import LanguageSettings
 from voxmoe.model.mpllm import ModelSettings, MpLLM, MpLLMConfig
 from voxmoe.model.vision import VisionSettings
+from voxmoe.training.memory import peak, reset_peaks, resident
 from voxmoe.vocabulary import Modality, Task
 
 PARTS: dict[str, tuple[ConnectorSettings, EncoderSettings]] = {
@@ -140,19 +139,6 @@ def peak_of(events: list[tuple[int, int]]) -> int:
     return peak
 
 
-def _resident(which: str) -> int | None:
-    """Bytes of this process in memory: now (VmRSS), or at most since the last reset (VmHWM)."""
-    status = Path("/proc/self/status")
-    found = re.search(rf"{which}:\s+(\d+) kB", status.read_text()) if status.is_file() else None
-    return int(found[1]) * 1024 if found else None
-
-
-def _reset_peak() -> None:
-    place = Path("/proc/self/clear_refs")
-    if os.access(place, os.W_OK):
-        place.write_text("5")
-
-
 def measure(work: Work) -> dict[str, Any]:
     """Both steps' figures, and the system's sizes."""
     torch.manual_seed(0)
@@ -168,12 +154,12 @@ def measure(work: Work) -> dict[str, Any]:
     lengths: list[int] = []
     model.connector.register_forward_hook(lambda module, given, fused: lengths.append(fused.tokens.shape[1]))
     gc.collect()
-    before = _resident("VmRSS")
-    _reset_peak()
+    before = resident()
+    reset_peaks()
     started = time.perf_counter()
     step(lambda: model(**batch))
     seconds = time.perf_counter() - started
-    most = _resident("VmHWM")
+    most = peak()
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step(lambda: saved(lambda: model(**batch)))

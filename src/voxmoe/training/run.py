@@ -33,6 +33,7 @@ from voxmoe.training.eye import LinearSight, train_eye
 from voxmoe.training.features import FeatureCache, ImageCache, KeptFeatures, ViewCache, weights_digest
 from voxmoe.training.grids import samples_of
 from voxmoe.training.log import TrainingLog
+from voxmoe.training.memory import reset_peaks
 from voxmoe.training.processes import Processes
 from voxmoe.training.recipe import EyeSettings, Recipe
 from voxmoe.training.record import begin, checkpoints, finish, terms
@@ -220,6 +221,7 @@ def _fit(model: MpLLM, processor: MpLLMProcessor, run: _Run) -> FitTrainer:
     course = _course(run, tokens)
     rates = {f".{ENCODER}": recipe.fit.encoder_learning_rate} if learns_encoder(recipe.fit) else {}
     trainer = make_trainer(model, recipe, course, collate, checkpoints(recipe), log, run.processes, run.report, rates)
+    reset_peaks()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
 
