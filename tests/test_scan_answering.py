@@ -180,6 +180,19 @@ def test_a_file_is_answered_as_its_volume(answerer: ScanAnswerer, torso: Volume,
     assert answerer.ask(read, "where?").text == answerer.ask(torso, "where?").text
 
 
+def test_a_file_is_checked_as_it_is_in_training(answerer: ScanAnswerer, torso: Volume, tmp_path: Path) -> None:
+    tilted = torso.affine.copy()
+    tilted[:, 2] += 0.3 * tilted[:, 1]
+    write_volume(replace(torso, affine=tilted), tmp_path / "tilted.nii.gz")
+    with pytest.raises(ImageError, match=r"tilted\.nii\.gz: its axes stand \d+ degrees to one another"):
+        answerer.read(tmp_path / "tilted.nii.gz")
+    gap = torso.data.copy(order="F")
+    gap[:, :, 16] = -1024
+    write_volume(replace(torso, data=gap), tmp_path / "gap.nii.gz")
+    with pytest.raises(ImageError, match=r"gap\.nii\.gz: axial slice 17 of 32, counted from below, has a single value"):
+        answerer.read(tmp_path / "gap.nii.gz")
+
+
 def test_a_ct_is_refused_by_a_model_of_brain_mri(tiny_model: Path, torso: Volume) -> None:
     with pytest.raises(StudyError, match="given as T1 and has the values of a CT"):
         Answerer.from_pretrained(tiny_model).ask(Study("ct", {Modality.T1: torso}), "where?")

@@ -15,10 +15,10 @@ from voxmoe.errors import ImageError, QuestionError, WeightsError
 from voxmoe.evaluation.choices import read_choice
 from voxmoe.evaluation.likelihood import weigh_choices
 from voxmoe.evaluation.reading import LONGEST
-from voxmoe.imaging.ct import GreyVolume, read_ct
+from voxmoe.imaging.ct import GreyVolume, read_ct, read_upright
 from voxmoe.imaging.dicom import is_dicom
 from voxmoe.imaging.hounsfield import Scale, shares, to_hounsfield
-from voxmoe.imaging.volume import Volume, read_image
+from voxmoe.imaging.volume import Volume
 from voxmoe.model.reader import View, VolumeReader
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.model.routing import Routing
@@ -125,7 +125,7 @@ class ScanAnswerer:
                 "its file; ask about a study of brain MRI with a model that reads these, e.g. --model pocket"
             )
         whole = path.suffix == ".npy" or is_dicom(path)
-        return self.accepted(read_ct(path) if whole else read_image(path))
+        return self.accepted(read_ct(path) if whole else read_upright(path))
 
     def accepted(self, volume: Volume) -> Volume:
         """The volume in the units that the model takes; raises `ImageError` if it is no CT, or of other units."""

@@ -38,6 +38,15 @@ def test_the_headline_counts(record: dict[str, Any]) -> None:
     assert "a single patient" in alone[-1]
 
 
+def test_the_headline_tells_of_answers_that_were_cut(record: dict[str, Any]) -> None:
+    cut = {"ours": {"report": 2, "open": 0}, "others": {"open": 0}}
+    settings = {**record["manifest"]["settings"], "longest": {"report": 1024, "open": 48}}
+    told = headline({**record, "cut": cut, "manifest": {**record["manifest"], "settings": settings}})
+    assert told[:-1] == headline(record)
+    assert told[-1].startswith("ours: answers that were cut")
+    assert told[-1].endswith(": 2 report at 1024")
+
+
 def test_closed_questions_are_told_by_kind_and_in_all(record: dict[str, Any]) -> None:
     table = next(table for table in summary(record) if table.title.startswith("closed"))
     assert [one[0] for one in table.rows] == ["random", "majority class", "ours"]

@@ -17,7 +17,7 @@ from voxmoe.imaging.windows import PictureSettings
 from voxmoe.model.adaptation import AdaptationSettings
 from voxmoe.model.image_text import FreshBase, PretrainedBase
 from voxmoe.model.language import LanguageSettings, LoraSettings
-from voxmoe.model.reader import ReaderConfig, ReaderSettings, VolumeReader
+from voxmoe.model.reader import ReaderConfig, ReaderSettings, Stage, VolumeReader
 from voxmoe.model.reading import ReaderProcessor, chat_form
 from voxmoe.model.task_experts import TaskExpertSettings
 from voxmoe.model.towers import FAMILIES
@@ -27,6 +27,7 @@ every_family = pytest.mark.parametrize("name", FAMILY_KINDS)
 LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
 LABELS = ("liver", "left lung")
 EXPERTS = TaskExpertSettings(blocks=2, experts=2, rank=4)
+COLOURS = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,7 @@ def folders(tiny_language: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         model.resize_token_embeddings(len(tokenizer)) if text.vocab_size < len(tokenizer) else None
         model.save_pretrained(root / name)
         tokenizer.save_pretrained(root / name)
+        (root / name / "preprocessor_config.json").write_text(json.dumps(COLOURS))
     return {name: root / name for name in FAMILY_KINDS}
 
 
@@ -465,15 +467,77 @@ def test_wrong_models_and_settings_are_refused(folders: dict[str, Path], tiny_la
 
 
 @every_family
+@torch.no_grad()
 def test_the_cost_of_experts_is_told_for_every_family(name: str, folders: dict[str, Path]) -> None:
+    """With as many tokens as go through them."""
     assert reader_of(folders[name]).expert_cost(3) is None
     reader = reader_of(folders[name], experts=EXPERTS)
     cost = reader.expert_cost(3)
     assert cost is not None
-    patch = reader.adaptation.tower.config.patch_size
-    side = reader.settings.pictures.size // (patch if isinstance(patch, int) else patch[0])
-    assert cost == reader.adaptation.expert_cost(3 * side * side)
+    batch = batch_of(reader, ["where?"])
+    routing = reader.view(batch["prompt_ids"], batch["prompt_mask"], pictures(reader, 1)).routing
+    assert routing is not None
+    (tokens,) = set(routing.usage.counts.sum(dim=(1, 2)).tolist())
+    assert cost == reader.adaptation.expert_cost(tokens)
     assert cost.flops > 0
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_holds_bf16_alone_as_it_is_stored(
+    stored: torch.dtype, native: bool, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voxmoe.model.image_text.multiplies_bf16", lambda: native)
+    base = PretrainedBase(name=str(stored_as(stored, folders, tmp_path)))
+    kept = torch.bfloat16 if native and stored is torch.bfloat16 else torch.float32
+    assert reader_of(folders["smolvlm"], base=base).language_model.get_input_embeddings().weight.dtype == kept
+
+
+@pytest.mark.parametrize("stage", ["shared", "together", "whole"])
+def test_all_that_learns_is_held_in_single_precision(stage: Stage, folders: dict[str, Path], tmp_path: Path) -> None:
+    base = PretrainedBase(name=str(stored_as(torch.bfloat16, folders, tmp_path)), dtype="bf16")
+    reader = reader_of(folders["smolvlm"], base=base, experts=EXPERTS, labels=LABELS).train()
+    assert reader.language_model.get_input_embeddings().weight.dtype == torch.bfloat16
+    names = reader.learn(stage)
+    assert {key: parameter.dtype for key, parameter in reader.named_parameters() if key in names} == dict.fromkeys(
+        names, torch.float32
+    )
+    batch = batch_of(reader, ["where?", "how?"], ["left", "two"])
+    reader.calibrate([batch])
+    reader(**batch, pixels=pictures(reader), task=torch.tensor([0, 1])).loss.backward()
+    assert reader.adaptation.task_router.standardise.mean.dtype == torch.float32
+
+
+def stored_as(dtype: torch.dtype, folders: dict[str, Path], tmp_path: Path) -> Path:
+    """A SmolVLM whose weights are stored in this type."""
+    folder = shutil.copytree(folders["smolvlm"], tmp_path / "stored")
+    AutoModelForImageTextToText.from_pretrained(folder).to(dtype).save_pretrained(folder)
+    return Path(folder)
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+def test_pictures_are_normalised_as_the_model_s_own_processor_says(
+    file: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """In the file of all its parts, as transformers 5 writes it, or in one of this part alone."""
+    folder = shutil.copytree(folders["smolvlm"], tmp_path / "own")
+    told = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    (folder / file).write_text(json.dumps({"image_processor": told} if file.startswith("processor") else told))
+    base = reader_of(folder).settings.base
+    assert (base.mean, base.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+def test_a_model_that_does_not_say_how_pictures_are_normalised_is_refused(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(folders["smolvlm"], tmp_path / "mute")
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(WeightsError, match=r"mute: neither its .* set model\.base\.mean and model\.base\.std"):
+        reader_of(folder)
+    given = PretrainedBase(name=str(folder), dtype="fp32", mean=(0.5,) * 3, std=(0.25,) * 3)
+    assert reader_of(folder, base=given).settings.base.std == (0.25,) * 3
+    with pytest.raises(WeightsError, match="image_std"):
+        reader_of(folder, base=given.model_copy(update={"std": None}))
 
 
 def test_a_fresh_tower_is_drawn_from_its_seed(tiny_language: Path) -> None:

@@ -1,6 +1,7 @@
 """Which exchanges a volume reader learns from, in which order, and what a batch of them holds."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -10,7 +11,15 @@ from transformers import AutoTokenizer
 
 from voxmoe.errors import DatasetError
 from voxmoe.model.reading import ReaderProcessor
-from voxmoe.training.exchanges import TASKS, ReaderCollator, VolumeCourse, shown
+from voxmoe.training.exchanges import (
+    TASKS,
+    ReaderCollator,
+    VolumeCourse,
+    check_drawn_whole,
+    check_prompts,
+    check_slices,
+    shown,
+)
 from voxmoe.training.pictures import KeptPictures
 from voxmoe.training.samples import Draw
 from voxmoe.training.tensors import write_tensors
@@ -174,6 +183,26 @@ def test_what_a_batch_is_not_asked_for_it_lacks(processor: ReaderProcessor, kept
     assert seeing.batch(MIXED).keys() - seeing.batch(MIXED, volumes=False).keys() == volumes
     assert seeing.batch(MIXED).keys() - seeing.batch(MIXED, answers=False).keys() == {"answer_ids", "answer_mask"}
     assert seeing.batch(MIXED).keys() - ReaderCollator(processor, MIXED, None).batch(MIXED).keys() == volumes
+
+
+def test_a_slice_that_a_volume_does_not_have_is_named(kept: KeptPictures) -> None:
+    check_slices([*MIXED, about("a.nii", 0, FIRST, 2)], kept)
+    with pytest.raises(DatasetError, match=r"^a\.nii-.*: asks about slice 3 of a\.nii, which has 3, numbered from 0"):
+        check_slices([*MIXED, about("a.nii", 0, FIRST, 3)], kept)
+
+
+def test_slices_of_a_file_are_asked_about_where_it_is_drawn_whole() -> None:
+    check_drawn_whole(MIXED, None)
+    check_drawn_whole(MIXED[:3], 32)
+    with pytest.raises(DatasetError, match=r"-2: asks about slice 2 of b\.nii.*set model\.pictures\.depth=null"):
+        check_drawn_whole(MIXED, 32)
+
+
+def test_the_first_prompt_that_is_too_long_is_named(processor: ReaderProcessor) -> None:
+    long = replace(MIXED[1], question="where " * 200)
+    check_prompts(processor, MIXED)
+    with pytest.raises(DatasetError, match=rf"^{MIXED[1].id}: the question has \d+ tokens; at most 512 are read"):
+        check_prompts(processor, [MIXED[0], long, replace(long, id="later"), MIXED[2]])
 
 
 @pytest.mark.parametrize("lettered", [True, False])

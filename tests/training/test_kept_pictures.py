@@ -9,9 +9,11 @@ import torch
 
 from voxmoe.errors import StudyError
 from voxmoe.imaging.ct import read_ct
-from voxmoe.imaging.hounsfield import Rescale
+from voxmoe.imaging.dicom import read_series
+from voxmoe.imaging.grid import resample
+from voxmoe.imaging.hounsfield import Rescale, to_hounsfield
 from voxmoe.imaging.torso import Torso
-from voxmoe.imaging.volume import Volume, write_volume
+from voxmoe.imaging.volume import Volume, in_ras, read_image, write_volume
 from voxmoe.imaging.windows import PictureSettings, label_shares, to_pictures
 from voxmoe.training import pictures as module
 from voxmoe.training.pictures import PictureCache, Scan
@@ -42,6 +44,7 @@ def test_what_is_kept_is_what_is_drawn(scan: Scan, torsos: list[Torso]) -> None:
     expected = torch.from_numpy(to_pictures(read_ct(scan.image), SETTINGS))
     assert torch.equal(found.pixels("a"), expected)
     assert torch.equal(found.pixels("a", 2), expected[2:3])
+    assert found.depth("a") == 4
     shares = torch.from_numpy(label_shares(torsos[0].mask, LABELS, SETTINGS, 4)).flatten(2)
     torch.testing.assert_close(found.shares("a"), shares, atol=1e-3, rtol=0)
     assert torch.equal(found.shares("a", 1), found.shares("a")[1:2])
@@ -61,6 +64,15 @@ def test_whatever_decides_pictures_makes_another_entry(scan: Scan) -> None:
     paths += [PictureCache(SETTINGS, *labels).of(scan) for labels in (((1,), 4), ((2,), 4), ((1,), 8))]
     assert len(set(paths)) == len(paths)
     assert all(path.is_file() for path in paths)
+
+
+def test_all_code_that_makes_pictures_decides_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading, rescaling, resampling and windowing."""
+    named: list[str] = []
+    monkeypatch.setattr(module, "code_digest", lambda modules: named.extend(modules) or "")
+    PictureCache(SETTINGS)
+    steps = (read_ct, read_image, in_ras, read_series, to_hounsfield, resample, to_pictures, label_shares, PictureCache)
+    assert {step.__module__ for step in steps} <= set(named)
 
 
 def test_a_damaged_entry_is_drawn_again(scan: Scan) -> None:

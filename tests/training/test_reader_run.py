@@ -1,6 +1,8 @@
 """The stages of a reader, one after the other, on CT phantoms: what changes, what is kept, and how a run goes on."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +12,25 @@ import yaml
 from safetensors.torch import load_file
 
 from voxmoe.errors import DatasetError, RecipeError
+from voxmoe.files import write_json
 from voxmoe.imaging.ct import read_ct
 from voxmoe.imaging.torso import write_torsos
 from voxmoe.imaging.volume import read_mask
 from voxmoe.imaging.windows import PictureSettings, label_shares, to_pictures
+from voxmoe.model.image_text import FreshBase, PretrainedBase
 from voxmoe.model.reader import VolumeReader
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.training.any_recipe import load_any
 from voxmoe.training.pictures import PictureCache, Scan
 from voxmoe.training.reader_recipe import ReaderRecipe
 from voxmoe.training.reader_run import train_reader
-from voxmoe.training.record import is_finished
+from voxmoe.training.record import is_finished, terms
 from voxmoe.vqa.ct.collect import collect
+from voxmoe.vqa.ct.dataset import open_ct_dataset, write_ct_dataset
 
 LABELS = [2, 3, 5, 7]
 NAMES = ["right lung", "left lung", "heart", "liver"]
+BLIND = "stage={}\nmodel.blind=true\nmodel.experts={{blocks: 1}}\ndense=[]"
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +141,70 @@ def test_a_run_is_known_by_what_lies_where_its_paths_lead(
         assert not is_finished(recipe.model_copy(update={**near, **changes})), changes
 
 
+def test_a_run_is_known_by_the_bytes_of_its_base_model(
+    recipes: dict[str, ReaderRecipe], tiny_language: Path, tmp_path: Path
+) -> None:
+    """A language model, or a whole 2D model."""
+    folder = shutil.copytree(tiny_language, tmp_path / "language")
+    recipe = recipes["slices"].model_copy(update={"start": None})
+    fresh = recipe.model.base
+    assert isinstance(fresh, FreshBase)
+    language = fresh.language.model_copy(update={"name": str(folder)})
+    for number, base in enumerate([fresh.model_copy(update={"language": language}), PretrainedBase(name=str(folder))]):
+        model = recipe.model.model_copy(update={"base": base, "blind": True})
+        own = recipe.model_copy(update={"model": model, "dense": (), "out": tmp_path / f"out{number}"})
+        write_json(own.out / "manifest.json", terms(own))
+        assert is_finished(own)
+        kept = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(kept[:-1] + bytes([255 - kept[-1]]))
+        assert not is_finished(own)
+        (folder / "model.safetensors").write_bytes(kept)
+
+
+def test_a_dataset_that_does_not_fit_the_recipe_is_refused_before_anything_is_drawn(
+    recipes: dict[str, ReaderRecipe], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PictureCache, "of_all", None)
+    sliced = recipes["shared"].model_copy(update={"data": (world / "slices",), "out": tmp_path / "out", "start": None})
+    with pytest.raises(DatasetError, match=r"asks about slice .* set model\.pictures\.depth=null"):
+        train_reader(sliced)
+    assert not sliced.out.exists()
+    monkeypatch.setattr("voxmoe.model.reading.MAX_PROMPT_TOKENS", 10)
+    with pytest.raises(DatasetError, match="at most 10 are read"):
+        train_reader(recipes["shared"].model_copy(update={"out": tmp_path / "out", "start": None}))
+
+
+def test_a_slice_beyond_its_file_is_named_before_the_first_step(
+    recipes: dict[str, ReaderRecipe], world: Path, tmp_path: Path
+) -> None:
+    dataset = open_ct_dataset(world / "slices")
+    beyond = [replace(exchange, slice=32) for exchange in dataset.exchanges("train")]
+    splits = {exchange.patient: "train" for exchange in beyond}
+    write_ct_dataset(beyond, tmp_path / "beyond", dataset.images_root, splits=splits)
+    recipe = recipes["slices"].model_copy(
+        update={"data": (tmp_path / "beyond",), "out": tmp_path / "out", "start": None, "stage": "shared", "dense": ()}
+    )
+    with pytest.raises(DatasetError, match=r"asks about slice 32 of .*, which has 32, numbered from 0"):
+        train_reader(recipe)
+
+
+def test_a_reader_of_texts_learns_from_slices_and_volumes_alike(
+    recipes: dict[str, ReaderRecipe], world: Path, tmp_path: Path
+) -> None:
+    base = recipes["shared"]
+    recipe = base.model_copy(
+        update={
+            "model": base.model.model_copy(update={"blind": True}),
+            "data": (world / "slices", world / "volumes"),
+            "fit": base.fit.model_copy(update={"max_steps": 1}),
+            "out": tmp_path / "texts",
+            "start": None,
+        }
+    )
+    train_reader(recipe)
+    assert is_finished(recipe)
+
+
 def test_a_trained_reader_answers(trained: dict[str, Any], recipes: dict[str, ReaderRecipe], world: Path) -> None:
     out = recipes["experts"].out
     reader, processor = VolumeReader.from_pretrained(out), ReaderProcessor.from_pretrained(out)
@@ -195,6 +265,8 @@ def test_dense_training_needs_masks(recipes: dict[str, ReaderRecipe], world: Pat
         ("dense=[1]", "dense names 1 labels"),
         ("stage=tissues\ndense=[]", "stage tissues learns from masks alone"),
         ("model.blind=true", "a blind reader does not use"),
+        (BLIND.format("experts"), "stage experts teaches .*no experts to teach: set stage=shared, model.experts=null"),
+        (BLIND.format("together"), "stage together teaches .*no experts to teach"),
         ("shares={report: 0}", "shares are all 0"),
         ("system=other", "there are mpllm and tgh-moe"),
         ("model.base.size=20", "not a multiple of patch x merge"),

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,14 @@ from voxmoe.model.own_weights import weights_file
 from voxmoe.model.reader import VolumeReader
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.model.routing import Usage
-from voxmoe.training.exchanges import TASKS, ReaderCollator, shown
+from voxmoe.training.exchanges import (
+    TASKS,
+    ReaderCollator,
+    check_drawn_whole,
+    check_prompts,
+    check_slices,
+    shown,
+)
 from voxmoe.training.pictures import PictureCache
 from voxmoe.training.reader_run import scans_of
 from voxmoe.vocabulary import CTTask
@@ -31,7 +38,7 @@ Report = Callable[[str, int, int], None]
 READER = "TGH-MoE"
 """What a reader is called among the methods."""
 BATCH = 16
-LONGEST = {CTTask.REPORT: 256, CTTask.CLOSED: 48, CTTask.OPEN: 48}
+LONGEST = {CTTask.REPORT: 1024, CTTask.CLOSED: 48, CTTask.OPEN: 48}
 """Tokens that may be said."""
 
 
@@ -42,6 +49,8 @@ class Spoken:
     texts: dict[str, str]
     weighed: dict[str, list[float]]
     """Of closed exchanges, the probability of each choice."""
+    cut: Counter[CTTask] = field(default_factory=Counter)
+    """How many answers to each task reached the number of tokens that may be said, without an end."""
     usage: Usage | None = None
     chosen: Counter[tuple[str, str]] | None = None
     """How often prompts of a task went to the group of each: (true, chosen) -> number."""
@@ -88,10 +97,16 @@ def speak(
     exchanges: Sequence[Exchange],
     report: Report = lambda stage, done, total: None,
 ) -> Spoken:
-    """Let a reader answer all exchanges, greedily, and weigh the choices of closed ones."""
+    """Let a reader answer all exchanges, greedily, and weigh the choices of closed ones.
+
+    Raises `DatasetError` for a prompt that is too long, and for a slice that is not there or not drawn, before any.
+    """
+    check_prompts(processor, exchanges)
     pictures = None
     if not reader.settings.blind:
+        check_drawn_whole(exchanges, reader.settings.pictures.depth)
         pictures = PictureCache(reader.settings.pictures).of_all(scans_of(dataset, exchanges), report)
+        check_slices(exchanges, pictures)
     collate = ReaderCollator(processor, exchanges, pictures)
     spoken = Spoken({}, {})
     for batch in _batches(exchanges):
@@ -108,6 +123,7 @@ def speak(
                 spoken.chosen = counted if spoken.chosen is None else spoken.chosen + counted
         read = reader.read(**tensors, view=view)
         ids = reader.generate(**tensors, read=read, max_new_tokens=LONGEST[batch[0].task])
+        spoken.cut[batch[0].task] += int(reader.unended(ids).sum())
         spoken.texts |= {one.id: text for one, text in zip(batch, processor.decode_answers(ids), strict=True)}
         if batch[0].task is CTTask.CLOSED:
             weighed = weigh_choices(reader, processor, tensors, view, [one.choices for one in batch], read)
@@ -142,8 +158,8 @@ def evaluate_reader(
     exchanges = dataset.exchanges(split)
     if not exchanges:
         raise DatasetError(f"{data}: its split {split} is empty; evaluate another one, or all")
-    learnt = dataset.exchanges("train") or exchanges
-    said, weighed, models, experts = {}, {}, {}, None
+    learnt = dataset.exchanges("train")
+    said, weighed, models, cut, experts = {}, {}, {}, {}, None
     for where, blind in ((text_only, True), (place, False if text_only is not None else None)):
         if where is None:
             continue
@@ -155,13 +171,15 @@ def evaluate_reader(
         name = TEXT_ONLY if reader.settings.blind else READER
         spoken = speak(reader, processor, dataset, exchanges, report)
         said[name], models[name] = spoken.texts, _identity(where, reader)
+        cut[name] = {str(task): count for task, count in spoken.cut.items()}
         if spoken.weighed:
             weighed[name + BY_LIKELIHOOD] = spoken.weighed
         experts = spoken.experts() or experts
     record = evaluate_said(exchanges, said, learnt, weighed=weighed, seed=seed, also=also)
+    record["manifest"]["settings"]["longest"] = {task: LONGEST[CTTask(task)] for task in cut[name]}
     record["manifest"] |= {
         "versions": versions(),
         "models": models,
         "dataset": {"sha256": dataset.manifest["sha256"], "split": split, "volumes": len({*map(shown, exchanges)})},
     }
-    return record | {"model": str(place), "dataset": str(data), "split": split, "experts": experts}
+    return record | {"model": str(place), "dataset": str(data), "split": split, "experts": experts, "cut": cut}

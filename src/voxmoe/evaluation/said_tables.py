@@ -36,6 +36,11 @@ def headline(record: Record) -> list[str]:
         f"baselines from {record['counts']['learnt']['exchanges']:,} training exchanges",
         f"BLEU-1: {rules['bleu1']}; ROUGE-1: {rules['rouge1']}; METEOR: {rules['meteor']}",
     ]
+    for name, cut in record.get("cut", {}).items():
+        if any(cut.values()):
+            longest = record["manifest"]["settings"]["longest"]
+            told = ", ".join(f"{number:,} {task} at {longest[task]}" for task, number in cut.items() if number)
+            lines.append(f"{name}: answers that were cut at the number of tokens that may be said: {told}")
     if asked["patients"] == 1:
         lines.append("a single patient tells nothing about others: there are no deviations")
     return lines

@@ -68,10 +68,16 @@ def read_ct(path: Path | str, rescale: Rescale | None = None) -> Volume:
         return read_array(path)
     if is_dicom(path):
         return read_series(path)
+    return to_hounsfield(read_upright(path), rescale)
+
+
+def read_upright(path: Path | str) -> Volume:
+    """A NIfTI file as it is, if slices can be drawn of it; raises `ImageError` where they drift sideways, or one was
+    lost."""
     volume = read_image(path)
     _check_upright(volume)
     _check_no_gap(volume.data.min(axis=(0, 1)), volume.data.max(axis=(0, 1)), volume.source)
-    return to_hounsfield(volume, rescale)
+    return volume
 
 
 def _check_no_gap(lowest: np.ndarray, highest: np.ndarray, source: str) -> None:

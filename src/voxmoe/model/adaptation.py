@@ -236,7 +236,8 @@ def _same(volume: Int[Tensor, " R"]) -> list[int] | None:
 
 def _add_task_router(model: Any, groups: int) -> None:
     embedding = model.get_input_embeddings().weight
-    model.task_router = TaskRouter(embedding.shape[1], groups).to(embedding)
+    # In float32, whatever the embeddings are held as: it learns.
+    model.task_router = TaskRouter(embedding.shape[1], groups).to(embedding.device)
 
 
 def adapt(

@@ -18,7 +18,7 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
-from transformers.utils import IMAGE_PROCESSOR_NAME, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE, cached_file
+from transformers.utils import IMAGE_PROCESSOR_NAME, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE, PROCESSOR_NAME
 
 from voxmoe.errors import WeightsError
 from voxmoe.model.language import LanguageSettings, fingerprint, load_language_model, load_tokenizer, multiplies_bf16
@@ -124,13 +124,27 @@ def _fresh(settings: FreshBase) -> Base:
 
 
 def _pictured(name: str) -> Mapping[str, Any]:
-    """What the model's own processor says of its pictures; nothing where it has none."""
-    try:
-        file = cached_file(name, IMAGE_PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False)
-    except OSError:
-        return {}
-    told: dict[str, Any] = json.loads(Path(file).read_text()) if file is not None else {}
-    return told
+    """What the model's own processor says of its pictures, in a file of all its parts or one of this alone, in the
+    order in which transformers looks for them; nothing where it has none."""
+    whole, alone = (find_beside(name, file) for file in (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME))
+    told: dict[str, Any] | None = None if whole is None else json.loads(whole.read_text()).get("image_processor")
+    if told is None and alone is not None:
+        told = json.loads(alone.read_text())
+    return told or {}
+
+
+def _normalised(settings: PretrainedBase) -> dict[str, Channels]:
+    """By which mean and deviation pictures are normalised; raises `WeightsError` where nobody says so."""
+    if settings.mean is not None and settings.std is not None:
+        return {"mean": settings.mean, "std": settings.std}
+    told = _pictured(settings.name)
+    mean, std = settings.mean or told.get("image_mean"), settings.std or told.get("image_std")
+    if not (mean and std):
+        raise WeightsError(
+            f"{settings.name}: neither its {PROCESSOR_NAME} nor its {IMAGE_PROCESSOR_NAME} says by which image_mean "
+            "and image_std pictures are normalised; set model.base.mean and model.base.std"
+        )
+    return {"mean": tuple(mean), "std": tuple(std)}
 
 
 def _processor_template(name: str) -> str | None:
@@ -164,6 +178,7 @@ def _pretrained(settings: PretrainedBase) -> Base:
         keeps = settings.dtype == "bf16" or (settings.dtype == "auto" and multiplies_bf16())
         dtype = torch.bfloat16 if settings.dtype == "bf16" else "auto" if keeps else torch.float32
         model, told = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        model = model if model.dtype == torch.bfloat16 else model.float()
         tokenizer = AutoTokenizer.from_pretrained(name)
         tokenizer.chat_template = _processor_template(name) or tokenizer.chat_template
     except (OSError, ValueError, RuntimeError) as error:
@@ -175,19 +190,7 @@ def _pretrained(settings: PretrainedBase) -> Base:
         raise WeightsError(
             f"{name}: its weights ({found}) are not those that the reader was made of ({settings.fingerprint})"
         )
-    pictured = _pictured(name)
-    half = [0.5] * 3
-    return Base(
-        model,
-        tokenizer,
-        settings.model_copy(
-            update={
-                "fingerprint": found,
-                "mean": settings.mean or tuple(pictured.get("image_mean") or half),
-                "std": settings.std or tuple(pictured.get("image_std") or half),
-            }
-        ),
-    )
+    return Base(model, tokenizer, settings.model_copy(update={"fingerprint": found, **_normalised(settings)}))
 
 
 def load_base(settings: PretrainedBase | FreshBase) -> Base:

@@ -39,7 +39,7 @@ from voxmoe.model.own_weights import OwnWeights
 from voxmoe.model.padding import alike
 from voxmoe.model.routing import Routing, mean_embedding
 from voxmoe.model.task_experts import ExpertCost, TaskExpertSettings
-from voxmoe.model.towers import part
+from voxmoe.model.towers import TOWERS, entry_of, part
 from voxmoe.settings import Settings, problems
 from voxmoe.vocabulary import TGH_MOE
 
@@ -328,9 +328,10 @@ class VolumeReader(OwnWeights):
         """What the task experts add, with one volume of so many slices; None without them."""
         if self.settings.experts is None:
             return None
-        patch = self.adaptation.tower.config.patch_size
+        tower = self.adaptation.tower
+        patch, others = tower.config.patch_size, entry_of(tower, TOWERS)[1].others
         places = self.settings.pictures.size // (patch if isinstance(patch, int) else patch[0])
-        return self.adaptation.expert_cost(slices * places**2)
+        return self.adaptation.expert_cost(slices * (places**2 + others))
 
     def forward(
         self,
@@ -504,6 +505,10 @@ class VolumeReader(OwnWeights):
             layout = layout.followed_by(layout.mask.new_ones(len(last), 1))
             last = self._decode(self._embed(words[:, None]), layout, cache)
         return torch.stack(said, dim=1)
+
+    def unended(self, ids: Int[Tensor, "B L"]) -> Bool[Tensor, " B"]:
+        """Which of the answers that `generate` gave have no end: they were cut."""
+        return ~torch.isin(ids, ids.new_tensor(self._ends)).any(dim=1)
 
     @property
     def _ends(self) -> list[int]:

@@ -37,7 +37,7 @@ def _all_slices_at_once(volumes: Volumes, arguments: dict[str, Any]) -> tuple[Vo
 @dataclass(frozen=True)
 class Tower:
     """Paths from the tower to the list of its layers, from a layer to its attention and its MLP, and from the MLP to
-    its last map and its activation."""
+    its last map and its activation; and how many tokens of a slice stand for none of its patches (CLS)."""
 
     layers: str
     attention: str
@@ -45,13 +45,14 @@ class Tower:
     mlp: str = "mlp"
     last: str = "fc2"
     activation: str = "activation_fn"
+    others: int = 0
 
 
 TOWERS = MappingProxyType(
     {
-        "clip_vision_model": Tower("encoder.layers", "self_attn"),
+        "clip_vision_model": Tower("encoder.layers", "self_attn", others=1),
         "idefics3_vision": Tower("encoder.layers", "self_attn"),
-        "internvl_vision": Tower("encoder.layer", "attention"),
+        "internvl_vision": Tower("encoder.layer", "attention", others=1),
         "qwen2_5_vl_vision": Tower("blocks", "attn", _all_slices_at_once, last="down_proj", activation="act_fn"),
         "siglip_vision_model": Tower("encoder.layers", "self_attn"),
         "smolvlm_vision": Tower("encoder.layers", "self_attn"),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from voxmoe.errors import DatasetError
+from voxmoe.errors import DatasetError, QuestionError
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.training.pictures import KeptPictures
 from voxmoe.training.samples import Draw
@@ -29,6 +29,36 @@ Shown = tuple[str, int | None]
 
 def shown(exchange: Exchange) -> Shown:
     return exchange.image, exchange.slice
+
+
+def check_prompts(processor: ReaderProcessor, exchanges: Sequence[Exchange]) -> None:
+    """Raises `DatasetError` for an exchange whose prompt is longer than a reader takes."""
+    for prompt, exchange in {exchange.prompt: exchange for exchange in reversed(exchanges)}.items():
+        try:
+            processor.prompt(prompt)
+        except QuestionError as error:
+            raise DatasetError(f"{exchange.id}: {error}, or leave it out") from None
+
+
+def check_drawn_whole(exchanges: Sequence[Exchange], depth: int | None) -> None:
+    """Raises `DatasetError` for an exchange about one slice of a file where volumes are drawn as `depth` slices."""
+    asked = next((exchange for exchange in exchanges if exchange.slice is not None), None)
+    if depth is not None and asked is not None:
+        raise DatasetError(
+            f"{asked.id}: asks about slice {asked.slice} of {asked.image}, and model.pictures.depth={depth} draws "
+            f"{depth} through the whole file; set model.pictures.depth=null, or leave out what asks about slices"
+        )
+
+
+def check_slices(exchanges: Sequence[Exchange], pictures: KeptPictures) -> None:
+    """Raises `DatasetError` for an exchange about a slice that its volume does not have."""
+    depths = {name: pictures.depth(name) for name in {one.image for one in exchanges if one.slice is not None}}
+    for exchange in exchanges:
+        if exchange.slice is not None and not 0 <= exchange.slice < depths[exchange.image]:
+            raise DatasetError(
+                f"{exchange.id}: asks about slice {exchange.slice} of {exchange.image}, which has "
+                f"{depths[exchange.image]}, numbered from 0; correct the number, or leave it out"
+            )
 
 
 class VolumeCourse(TorchDataset[Draw]):

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import safe_open
 from torch import Tensor
 
+from voxmoe.imaging import ct, dicom, grid, hounsfield, volume, windows
 from voxmoe.imaging.ct import read_ct
 from voxmoe.imaging.hounsfield import Rescale
 from voxmoe.imaging.study import check_same_grid
@@ -27,6 +29,8 @@ from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 Report = Callable[[str, int, int], None]
 _ROLE = "ct"
 _PIXELS, _SHARES = "pixels", "shares"
+_DRAWING = tuple(module.__name__ for module in (ct, dicom, grid, hounsfield, volume, windows))
+"""The modules that make pictures of files."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class PictureCache:
         self.settings = settings
         self.labels = tuple(labels)
         self.cells = cells
-        code = code_digest([to_pictures.__module__, read_ct.__module__, __name__])
+        code = code_digest([*_DRAWING, __name__])
         asked = settings.model_dump(mode="json")
         self._decided = key_of(settings=asked, labels=self.labels, cells=cells, code=code)
 
@@ -64,13 +68,13 @@ class PictureCache:
         digests = states.remembered() if scan.image.is_file() else None
         if digests is not None and is_intact(path := self._path(digests, scan.rescale)):
             return path
-        volume = read_ct(scan.image, scan.rescale)
+        found = read_ct(scan.image, scan.rescale)
         mask = read_mask(files["mask"]) if "mask" in files else None
         if mask is not None:
-            check_same_grid(volume, mask)
-        digests = {_ROLE: volume_digest(volume)} | ({"mask": volume_digest(mask)} if mask is not None else {})
+            check_same_grid(found, mask)
+        digests = {_ROLE: volume_digest(found)} | ({"mask": volume_digest(mask)} if mask is not None else {})
         path = self._path(digests, scan.rescale)
-        tensors = {_PIXELS: torch.from_numpy(to_pictures(volume, self.settings))}
+        tensors = {_PIXELS: torch.from_numpy(to_pictures(found, self.settings))}
         if mask is not None:
             tensors[_SHARES] = torch.from_numpy(label_shares(mask, self.labels, self.settings, self.cells)).half()
         write_tensors(path, tensors, {"image": scan.image.name})
@@ -92,6 +96,12 @@ class KeptPictures:
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self.paths = paths
+
+    def depth(self, name: str) -> int:
+        """How many slices a scan has."""
+        with safe_open(self.paths[name], framework="pt") as file:
+            depth: int = file.get_slice(_PIXELS).get_shape()[0]
+        return depth
 
     def pixels(self, name: str, number: int | None = None) -> UInt8[Tensor, "D C H W"]:
         """All slices of a scan, or one."""

@@ -42,6 +42,11 @@ class ReaderRecipe(RunRecipe):
             raise ValueError("dense teaches the tower, which a blind reader does not use; leave it out")
         if self.stage == "tissues" and not self.dense:
             raise ValueError("stage tissues learns from masks alone: name their labels in dense")
+        if self.stage in ("experts", "together") and self.model.blind:
+            raise ValueError(
+                f"stage {self.stage} teaches task experts, and a blind reader has no experts to teach: set "
+                "stage=shared, model.experts=null"
+            )
         if self.stage in ("experts", "together") and self.model.experts is None:
             raise ValueError(f"stage {self.stage} teaches task experts: set model.experts, or choose another stage")
         if self.shares is not None and not any(self.shares.values()):

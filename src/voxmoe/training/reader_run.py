@@ -18,8 +18,9 @@ from voxmoe.imaging.hounsfield import Rescale
 from voxmoe.model.image_text import FreshBase
 from voxmoe.model.reader import ReaderConfig, VolumeReader
 from voxmoe.model.reading import ReaderProcessor
-from voxmoe.training.exchanges import ReaderCollator, VolumeCourse
+from voxmoe.training.exchanges import ReaderCollator, VolumeCourse, check_drawn_whole, check_prompts, check_slices
 from voxmoe.training.log import TrainingLog
+from voxmoe.training.memory import reset_peaks
 from voxmoe.training.pictures import KeptPictures, PictureCache, Scan
 from voxmoe.training.processes import Processes
 from voxmoe.training.reader_recipe import ReaderRecipe
@@ -63,6 +64,8 @@ def _gather(recipe: ReaderRecipe) -> tuple[list[Exchange], dict[str, Scan]]:
     for data in recipe.data:
         dataset = open_ct_dataset(data)
         own = dataset.exchanges("train")
+        if not recipe.model.blind:
+            check_drawn_whole(own, recipe.model.pictures.depth)
         found = scans_of(dataset, own, bool(recipe.dense))
         if twice := sorted(name for name in found if name in scans and found[name] != scans[name]):
             raise DatasetError(f"{data}: has an image called {twice[0]}, and so has another of the recipe's datasets")
@@ -73,12 +76,16 @@ def _gather(recipe: ReaderRecipe) -> tuple[list[Exchange], dict[str, Scan]]:
     return exchanges, scans
 
 
-def _pictures(recipe: ReaderRecipe, scans: dict[str, Scan], report: Report) -> KeptPictures | None:
+def _pictures(
+    recipe: ReaderRecipe, exchanges: Sequence[Exchange], scans: dict[str, Scan], report: Report
+) -> KeptPictures | None:
     if recipe.model.blind:
         return None
     pictures, base = recipe.model.pictures, recipe.model.base
     cells = pictures.size // base.patch if isinstance(base, FreshBase) else 1
-    return PictureCache(pictures, recipe.dense, cells).of_all(scans, report)
+    kept = PictureCache(pictures, recipe.dense, cells).of_all(scans, report)
+    check_slices(exchanges, kept)
+    return kept
 
 
 def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, total: None) -> None:
@@ -107,7 +114,8 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
         lighten(reader)
     reader.to(processes.device)
     processor = ReaderProcessor.of(reader)
-    pictures, answers = _pictures(recipe, scans, report), recipe.stage != "tissues"
+    check_prompts(processor, exchanges)
+    pictures, answers = _pictures(recipe, exchanges, scans, report), recipe.stage != "tissues"
     collate = ReaderCollator(processor, exchanges, pictures, bool(recipe.dense), answers)
     checkpoint = last_checkpoint(checkpoints(recipe))
     log = TrainingLog(recipe.out / "training.jsonl")
@@ -119,6 +127,7 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
     own = recipe.fit.projector_learning_rate
     rates = {} if own is None else {f".{reader.adaptation.family.projector}.": own}
     trainer = make_trainer(reader, recipe, course, collate, checkpoints(recipe), log, processes, report, rates)
+    reset_peaks()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of FSDP, all processes have a part
     if processes.first:

@@ -24,6 +24,7 @@ from voxmoe.files import sha256, write_bytes, write_json
 from voxmoe.model import consensus
 from voxmoe.model.own_weights import weights_file
 from voxmoe.model.weights import find_weights
+from voxmoe.training import memory
 from voxmoe.training.processes import Processes
 from voxmoe.training.recipe import RunRecipe
 
@@ -42,9 +43,12 @@ def _parts(recipe: RunRecipe) -> dict[str, str]:
         for part, weights in named.items()
         if weights is not None and model_at(Path(weights).expanduser()).exists()
     }
-    language = getattr(model, "language", None)
-    if language is not None and Path(language.name).is_dir():
-        found |= {f"language {file.name}": sha256(file) for file in sorted(Path(language.name).glob("*.safetensors"))}
+    base = getattr(model, "base", None)  # of a reader: a 2D model by name, or one around a language model
+    models = {"language": getattr(model, "language", None), "base": getattr(base, "language", base)}
+    for part, settings in models.items():
+        if settings is not None and Path(settings.name).is_dir():
+            files = sorted(Path(settings.name).glob("*.safetensors"))
+            found |= {f"{part} {file.name}": sha256(file) for file in files}
     return found
 
 
@@ -116,6 +120,8 @@ def finish(recipe: RunRecipe, processes: Processes, model: nn.Module, steps: int
             **more,
             "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
             "seconds": round(seconds, 1),
+            # While it was fitted, since it went on if it was interrupted, of the first process.
+            "peak_bytes": {"machine": memory.peak(), "gpu": memory.gpu_peak()},
         },
     )
     rmtree(checkpoints(recipe))

@@ -18,13 +18,13 @@ def exchanges(patients: int = 10) -> list[Exchange]:
     found = []
     for number in range(patients):
         image, patient = f"scans/{number}.nii.gz", f"p{number}"
+        rescale = None if number % 2 else (1.0, -1024.0)
         found += [
             Exchange(f"{number}c", "own", image, patient, CTTask.CLOSED, "side", "Where?", "left", ("right", "left")),
             Exchange(f"{number}o", "own", image, patient, CTTask.OPEN, "side", "Where?", "left", slice=number),
-            Exchange(
-                f"{number}r", "own", image, patient, CTTask.REPORT, "report", "Say.", "A.", rescale=(1.0, -1024.0)
-            ),
+            Exchange(f"{number}r", "own", image, patient, CTTask.REPORT, "report", "Say.", "A."),
         ]
+        found[-3:] = [replace(exchange, rescale=rescale) for exchange in found[-3:]]
     return found
 
 
@@ -76,6 +76,7 @@ def test_a_dataset_written_anew_holds_nothing_old(written: CTDataset, tmp_path: 
     [
         ({"id": "0c"}, None, "0c: 2 exchanges have this id"),
         ({"patient": "p1"}, None, "is said to be of the patients p0 and p1"),
+        ({"rescale": None}, None, "need slope 1 and intercept -1024 and, by 0o, no slope and intercept; all"),
         ({"image": "other.nii.gz"}, {"p0": "train", "other.nii.gz": "test"}, "p0 is in the splits train and test"),
         ({}, {"other": "train"}, r"scans/0.nii.gz: is in no split; each volume needs one of train, validation, test"),
         ({}, {"p0": "dev"}, "is in the split 'dev'"),
@@ -85,7 +86,7 @@ def test_a_dataset_written_anew_holds_nothing_old(written: CTDataset, tmp_path: 
     ],
 )
 def test_what_contradicts_itself(
-    change: dict[str, str], splits: dict[str, str] | None, said: str, tmp_path: Path
+    change: dict[str, object], splits: dict[str, str] | None, said: str, tmp_path: Path
 ) -> None:
     first, second = exchanges(1)[:2]
     with pytest.raises(DatasetError, match=said):
@@ -112,6 +113,12 @@ def test_images_and_masks_are_found(tmp_path: Path) -> None:
     assert moved.mask(first) == masks / "scans" / "0.nii.gz"
     assert moved.mask(second) is None
     assert open_ct_dataset(tmp_path / "moved").image(second) == tmp_path / "moved" / "images" / second.image
+
+
+def test_a_folder_of_masks_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"mask: no such folder; name the one of masks"):
+        write_ct_dataset(exchanges(), tmp_path / "set", tmp_path / "images", masks=tmp_path / "mask")
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_row_cannot_lead_out_of_the_images(written: CTDataset, tmp_path: Path) -> None:

@@ -74,6 +74,10 @@ class CTDataset:
         return path if path.is_file() else None
 
 
+def _told(rescale: tuple[float, float] | None) -> str:
+    return "no slope and intercept" if rescale is None else f"slope {rescale[0]:g} and intercept {rescale[1]:g}"
+
+
 def _check(exchanges: Sequence[Exchange], images: Path) -> None:
     """Raises `DatasetError` where two exchanges contradict each other, or an image lies outside of its folder."""
     if not exchanges:
@@ -82,6 +86,7 @@ def _check(exchanges: Sequence[Exchange], images: Path) -> None:
     if times > 1:
         raise DatasetError(f"{name}: {times} exchanges have this id; it has to be unique within a dataset")
     patients: dict[str, str] = {}
+    rescales: dict[str, tuple[float, float] | None] = {}
     for exchange in exchanges:
         if exchange.image not in patients:
             inside(images, exchange.image)
@@ -89,6 +94,11 @@ def _check(exchanges: Sequence[Exchange], images: Path) -> None:
             raise DatasetError(
                 f"{exchange.image}: is said to be of the patients {patients[exchange.image]} and {exchange.patient}; "
                 "splits are by patient, so a volume has one"
+            )
+        if (earlier := rescales.setdefault(exchange.image, exchange.rescale)) != exchange.rescale:
+            raise DatasetError(
+                f"{exchange.image}: is said to need {_told(earlier)} and, by {exchange.id}, {_told(exchange.rescale)}; "
+                "all that is asked about a volume has the same"
             )
 
 
@@ -141,10 +151,13 @@ def write_ct_dataset(
 
     `splits` are the published ones: of each patient, or of each image. Without them they are drawn by patient,
     80/10/10. `masks` is a folder of masks with the names of the images. Raises `DatasetError` if there are no
-    exchanges, ids are not unique, one image has two patients or one patient two splits, or a path leaves `images`.
+    exchanges, ids are not unique, one image has two patients or rescales or one patient two splits, or a path leaves
+    `images`.
     """
     every = list(exchanges)
     _check(every, images)
+    if masks is not None and not masks.is_dir():
+        raise DatasetError(f"{masks}: no such folder; name the one of masks that have the names of the images")
     if (out / "manifest.json").is_file() and not is_ct_dataset(out):
         raise DatasetError(f"{out}: holds a dataset of another kind; choose another folder")
     of_patient = (

@@ -24,11 +24,15 @@ def lines(path: Path, rows: list[Any]) -> Path:
 
 def test_both_forms_say_the_same(tmp_path: Path) -> None:
     numbers = {"slice": 3, "slope": 1, "intercept": -1024, "id": "x", "kind": "side", "split": "test"}
-    jsonl = lines(tmp_path / "own.jsonl", [REPORT | {"split": "test"}, CLOSED | numbers])
+    shared = {name: numbers[name] for name in ("split", "slope", "intercept")}
+    jsonl = lines(tmp_path / "own.jsonl", [REPORT | shared, CLOSED | numbers])
     empty = dict.fromkeys(("question", "choice_a", "choice_b", "choice_c", *numbers), "")
     choices = {"choice_a": "right", "choice_b": "left"}
     closed = {key: str(value) for key, value in (CLOSED | numbers).items() if key != "choices"}
-    rows = [REPORT | empty | {"split": "test"}, {**REPORT, **empty, **closed, **choices}]
+    rows = [
+        REPORT | empty | {name: str(value) for name, value in shared.items()},
+        {**REPORT, **empty, **closed, **choices},
+    ]
     written = table(tmp_path / "own.csv", rows)
     first, second = (reading_of("own", path) for path in (jsonl, written))
     report, asked = second.exchanges
@@ -85,6 +89,16 @@ def test_every_problem_is_named_with_its_line(tmp_path: Path) -> None:
     assert counts == [0, 4, 3, 5, 3, 2, 2]
     reading = reading_of("own", path, images=tmp_path)
     assert list(reading.skipped) == [f"own.jsonl:{line}" for line in (2, 3, 4, 5, 7, 8, 9, 10, 11, 12)]
+
+
+def test_rows_that_rescale_one_image_differently_are_named(tmp_path: Path) -> None:
+    stored = REPORT | {"slope": 1, "intercept": -1024}
+    rows = [stored, stored | {"slope": "1.0"}, REPORT, stored | {"slope": 2}, stored | {"intercept": ""}]
+    assert validate(lines(tmp_path / "own.jsonl", [*rows, REPORT | {"image": "b.nii.gz"}])).problems == (
+        "own.jsonl:3: slope, intercept: are empty for a.nii.gz, and 1 and -1024 in own.jsonl:1",
+        "own.jsonl:4: slope, intercept: are 2 and -1024 for a.nii.gz, and 1 and -1024 in own.jsonl:1",
+        "own.jsonl:5: slope, intercept: one is given without the other",
+    )
 
 
 def test_rows_of_another_length_are_named(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ class _Across:
 
     def __init__(self) -> None:
         self.first: dict[tuple[str, str], tuple[str, str]] = {}
+        self.rescales: dict[str, tuple[str, str]] = {}
 
     def problems(self, row: Row) -> Iterator[str]:
         cells = {name: value for name, value in row.cells.items() if isinstance(value, str)}
@@ -176,6 +177,17 @@ class _Across:
                 yield f"id: {key} is the id of {place} too"
             elif value != "place" and earlier != said:
                 yield f"{value}: is {said or 'empty'} for {key}, and {earlier or 'empty'} in {place}"
+        yield from self._rescale_problems(row)
+
+    def _rescale_problems(self, row: Row) -> Iterator[str]:
+        image, slope, intercept = row.cells.get("image"), *map(_number, map(row.cells.get, ("slope", "intercept")))
+        whole = (slope is None) == (intercept is None) and slope != 0  # else the row is told of by itself
+        if not (whole and image and isinstance(image, str)):
+            return
+        said = "empty" if slope is None else f"{slope:g} and {intercept:g}"
+        earlier, place = self.rescales.setdefault(image, (said, row.place))
+        if earlier != said:
+            yield f"slope, intercept: are {said} for {image}, and {earlier} in {place}"
 
 
 def validate(path: Path, images: Path | None = None) -> Validation:
