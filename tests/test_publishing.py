@@ -11,10 +11,13 @@ import yaml
 from safetensors.torch import load_file
 
 from conftest import make_study
+from voxmoe import publishing
 from voxmoe.answering import Answerer
+from voxmoe.default import SHIPPED
 from voxmoe.errors import ResultsError, WeightsError
 from voxmoe.evaluation import results
 from voxmoe.evaluation.evaluate import evaluate
+from voxmoe.files import write_json
 from voxmoe.publishing import _kept, publish
 from voxmoe.segmenting import Segmenter
 
@@ -109,6 +112,72 @@ def test_what_cannot_be_published_is_refused(tiny_model: Path, dataset: Path, tm
     with pytest.raises(ResultsError, match="holds no results"):
         publish(tiny_model, tmp_path / "out", [dataset / "manifest.json"])
     assert not (tmp_path / "out").exists()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_model_of_ct_is_refused(tiny_reader: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_reader, tmp_path / "model")
+    write_json(model / "manifest.json", {})
+    with pytest.raises(WeightsError, match="a model of CT, and only models of brain MRI can be published"):
+        publish(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_not_published_over_itself_or_over_what_is_no_publication(
+    tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "README.md").write_text("# Mine\n")
+    before = content(tmp_path)
+    with pytest.raises(WeightsError, match="is the model itself"):
+        publish(model, tmp_path / "page" / ".." / "model")
+    for place in (other, page):
+        with pytest.raises(WeightsError, match="holds other files than voxmoe publish writes"):
+            publish(model, place)
+    with pytest.raises(WeightsError, match=r"README\.md: is a file; name a folder"):
+        publish(model, page / "README.md")
+    assert content(tmp_path) == before
+
+
+def test_published_again_nothing_stays_but_what_others_put_there(
+    published: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(published, tmp_path / "out")
+    assert {"results-1.json", "eye/manifest.json"} <= content(out).keys()
+    (out / ".git").mkdir()
+    (out / ".git" / "HEAD").write_text("ref")
+    told = publish(tiny_model, out)
+    publish(tiny_model, tmp_path / "fresh")
+    again = content(out)
+    assert again.pop(".git/HEAD") == b"ref"
+    assert again == content(tmp_path / "fresh")
+    assert told["files"] == {name: len(found) for name, found in again.items()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh", "out"]
+
+
+def test_an_interrupted_publication_leaves_the_one_before(
+    published: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    out = shutil.copytree(published, tmp_path / "out")
+    monkeypatch.setattr(publishing, "save", interrupted)
+    for place in (out, tmp_path / "new"):
+        with pytest.raises(KeyboardInterrupt):
+            publish(tiny_model, place)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert content(out) == content(published)
+
+
+def test_the_shipped_model_is_a_publication() -> None:
+    assert publishing._is_publication(SHIPPED)
 
 
 def test_what_is_said_about_data_and_limits_stands_in_the_card(tiny_model: Path, tmp_path: Path) -> None:

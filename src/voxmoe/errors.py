@@ -71,3 +71,13 @@ class SheetError(VoxmoeError):
 
 class CacheError(VoxmoeError):
     """What to remove from the cache was not said."""
+
+
+class JobsError(VoxmoeError):
+    """A number of processes that does no work."""
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise `JobsError` for a number of processes, as joblib counts them, that does no work."""
+    if jobs == 0:
+        raise JobsError("0 jobs: nobody does the work; jobs are 1 or more processes, or -1 for one a core")

@@ -8,12 +8,16 @@
     OUT/consensus.safetensors  how its heads are weighed with what is measured, where that was learnt
     OUT/README.md           the model card
 
-Nothing in there leads back to the machine that it was trained on.
+Nothing in there leads back to the machine that it was trained on. OUT is written beside its place and put there whole.
+Nothing stays of an earlier publication there; what others have put into its folder does.
 """
 
 import json
+import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +25,14 @@ import torch
 import yaml
 from safetensors.torch import load_file, save
 
+from voxmoe.any_model import system_of
 from voxmoe.errors import ResultsError, WeightsError
 from voxmoe.evaluation import results, tables
 from voxmoe.files import write_bytes, write_json
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.model import consensus
 from voxmoe.reporting import NOT_A_DEVICE, NOT_COVERED
-from voxmoe.vocabulary import Modality
+from voxmoe.vocabulary import TGH_MOE, Modality
 
 _COPIED = (
     consensus.FILE,
@@ -38,6 +43,10 @@ _COPIED = (
     "training.jsonl",
 )
 _WEIGHTS = "model.safetensors"
+_CARD = "README.md"
+_LIBRARY = "voxmoe"
+_OWN = {*_COPIED, "eye", "start", _CARD, _WEIGHTS, "config.json", "manifest.json", "recipe.yaml"}
+_RESULTS = re.compile(r"results-\d+\.json")
 
 
 def _without_places(record: Any) -> Any:
@@ -49,15 +58,74 @@ def _without_places(record: Any) -> Any:
     return Path(record).name if isinstance(record, str) and Path(record).is_absolute() else record
 
 
+def _check_model(model: Path) -> None:
+    if not (model / "manifest.json").is_file() or not (model / _WEIGHTS).is_file():
+        raise WeightsError(f"{model}: no finished model here; train one with voxmoe train RECIPE")
+    if system_of(model) == TGH_MOE:
+        raise WeightsError(f"{model}: a model of CT, and only models of brain MRI can be published; name one of these")
+
+
+def _is_publication(folder: Path) -> bool:
+    """Whether `publish` wrote a folder: its card says so, which no model has that was only trained."""
+    if not all((folder / name).is_file() for name in (_CARD, "config.json", "manifest.json")):
+        return False
+    head = (folder / _CARD).read_text(errors="replace").split("---\n", 2)[1:2]
+    return f"library_name: {_LIBRARY}" in "".join(head).splitlines()
+
+
+def _check_place(model: Path, out: Path) -> None:
+    if out.resolve() == model.resolve():
+        raise WeightsError(f"{out}: is the model itself; name another folder to publish it to")
+    if out.exists() and not out.is_dir():
+        raise WeightsError(f"{out}: is a file; name a folder to publish to")
+    if out.is_dir() and any(out.iterdir()) and not _is_publication(out):
+        raise WeightsError(
+            f"{out}: holds other files than voxmoe publish writes; name an empty folder or an earlier publication's"
+        )
+
+
+def _keep_others(earlier: Path, folder: Path) -> None:
+    """Copy what others have put beside an earlier publication: the folder may be a clone of the hub's."""
+    for path in earlier.iterdir():
+        if path.name in _OWN or _RESULTS.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, folder / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, folder / path.name, follow_symlinks=False)
+
+
+@contextmanager
+def _folder_for(out: Path) -> Iterator[Path]:
+    """A new folder beside `out` that takes its place on success and is removed on failure."""
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as place:
+        new, earlier = Path(place, "new"), Path(place, "earlier")
+        new.mkdir()
+        yield new
+        if not out.exists():
+            new.rename(out)
+            return
+        _keep_others(out, new)
+        try:
+            out.rename(earlier)
+            new.rename(out)
+        except BaseException:
+            if earlier.exists():
+                earlier.rename(out)
+            raise
+
+
 def publish(model: Path, out: Path, evaluations: Sequence[Path] = (), about: Path | None = None) -> dict[str, Any]:
     """Write the folder `out` of a finished model; returns its files and their bytes. The text of `about`, of its data
     and limits, goes into the card.
 
-    Raises `WeightsError` if `model` is no finished model, `ResultsError` for evaluations that are none, and
-    `ResultsError` for an `about` that is no text.
+    Raises `WeightsError` if `model` is no finished model of brain MRI, or `out` holds anything but an earlier
+    publication, and `ResultsError` for evaluations that are none, and for an `about` that is no text.
     """
-    if not (model / "manifest.json").is_file() or not (model / _WEIGHTS).is_file():
-        raise WeightsError(f"{model}: no finished model here; train one with voxmoe train RECIPE")
+    _check_model(model)
+    _check_place(model, out)
     found = [results.load(path) for path in evaluations]
     said = "" if about is None else _text(about)
     manifest = _without_places(json.loads((model / "manifest.json").read_text()))
@@ -69,27 +137,23 @@ def publish(model: Path, out: Path, evaluations: Sequence[Path] = (), about: Pat
         name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
         for name, tensor in load_file(model / _WEIGHTS).items()
     }
-    out.mkdir(parents=True, exist_ok=True)
-    _publish_records(trained_by, out)
-    for name in _COPIED:
-        (out / name).unlink(missing_ok=True)
-        if (model / name).is_file():
-            shutil.copyfile(model / name, out / name)
-    write_json(out / "config.json", config)
-    write_json(out / "manifest.json", manifest)
-    write_bytes(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
-    for number, evaluation in enumerate(found, 1):
-        write_json(out / f"results-{number}.json", _without_places(evaluation))
-    write_bytes(out / "README.md", model_card(recipe["name"], manifest, config["settings"], found, said).encode())
-    write_bytes(out / _WEIGHTS, save(state, {"format": "pt"}))
-    return {
-        "out": str(out),
-        "files": {
-            str(path.relative_to(out)): path.stat().st_size
-            for path in sorted(out.rglob("*"))
-            if path.is_file() and not path.name.startswith(".")
-        },
-    }
+    card = model_card(recipe["name"], manifest, config["settings"], found, said)
+    with _folder_for(out) as folder:
+        _publish_records(trained_by, folder)
+        for name in _COPIED:
+            if (model / name).is_file():
+                shutil.copyfile(model / name, folder / name)
+        write_json(folder / "config.json", config)
+        write_json(folder / "manifest.json", manifest)
+        write_bytes(folder / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
+        for number, evaluation in enumerate(found, 1):
+            write_json(folder / f"results-{number}.json", _without_places(evaluation))
+        write_bytes(folder / _CARD, card.encode())
+        write_bytes(folder / _WEIGHTS, save(state, {"format": "pt"}))
+        written = {
+            str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
+        }
+    return {"out": str(out), "files": written}
 
 
 def _publish_records(recipe: dict[str, Any], out: Path) -> None:
@@ -123,7 +187,7 @@ def _front_matter(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "license": "apache-2.0",
         "language": ["en"],
-        "library_name": "voxmoe",
+        "library_name": _LIBRARY,
         "pipeline_tag": "image-text-to-text",
         "base_model": settings["language"]["name"],
         "tags": ["medical", "3d", "mri", "brain", "visual-question-answering"],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxmoe.errors import DatasetError, StudyError
+from voxmoe.errors import DatasetError, JobsError, StudyError
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.spaces import MNI152
@@ -311,3 +311,44 @@ def test_a_split_without_patients_has_no_file_and_no_rows(tmp_path: Path) -> Non
     assert open_dataset(tmp_path / "out").rows("test") == []
     loaded = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     assert {name: len(rows) for name, rows in loaded.items()} == {"train": 24}
+
+
+def test_only_what_a_build_wrote_is_built_over(cohort: Path, tmp_path: Path) -> None:
+    foreign = {
+        "manifest.json": ('{"kind": "ct"}', "holds a dataset of another kind; choose another folder"),
+        "README.md": ("# Mine", r"holds README\.md that is of no build"),
+        "data/train.parquet": ("mine", r"holds data/train\.parquet that is of no build"),
+        "work/package.json": ("{}", r"package\.json: is of no build, and a build would remove it"),
+    }
+    for number, (name, (text, said)) in enumerate(foreign.items()):
+        file = tmp_path / str(number) / name
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+        with pytest.raises(DatasetError, match=said):
+            build_dataset(cohort, tmp_path / str(number), PAPER_V2)
+        assert [path for path in (tmp_path / str(number)).rglob("*") if path.is_file()] == [file]
+        assert file.read_text() == text
+    with pytest.raises(DatasetError, match="is the cohort itself; choose another folder"):
+        build_dataset(cohort, cohort / ".." / cohort.name, PAPER_V2)
+
+
+def test_no_jobs_are_refused(cohort: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobsError, match="jobs are 1 or more processes, or -1 for one a core"):
+        build_dataset(cohort, tmp_path / "out", PAPER_V2, jobs=0)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('{"questions":', "is damaged"), ("[]", "is of no dataset"), ('{"steps": 4}', "is of no dataset")],
+)
+def test_what_is_no_dataset_is_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(DatasetError, match=rf"manifest\.json.* {said}"):
+        open_dataset(tmp_path)
+    with pytest.raises(DatasetError, match=r"manifest\.json: no finished dataset here"):
+        open_dataset(tmp_path / "manifest.json")
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(DatasetError, match=r"manifest\.json: cannot be read"):
+        open_dataset(tmp_path)

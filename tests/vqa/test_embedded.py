@@ -71,6 +71,29 @@ def test_again_leaves_nothing_of_before(dataset: Path, exported: Path, tmp_path:
     ]
 
 
+def test_only_its_own_files_are_removed_and_no_dataset_is_written_over(
+    dataset: Path, exported: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(exported, tmp_path / "out")
+    others = [out / name for name in ("studies/mine.parquet", "data/mine.parquet", "mine/train.parquet")]
+    for other in others:
+        other.parent.mkdir(exist_ok=True)
+        other.write_bytes(b"mine")
+    export_dataset(open_dataset(dataset), out, "nifti")
+    assert [other.read_bytes() for other in others] == [b"mine"] * 3
+    second = shutil.copytree(dataset, tmp_path / "second")
+    card = tmp_path / "page" / "README.md"
+    card.parent.mkdir()
+    card.write_text("# Mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for form in ("nifti", "mpllm"):
+        with pytest.raises(DatasetError, match=r"second: holds a dataset or a model .* choose another folder"):
+            export_dataset(open_dataset(dataset), second, form)
+    with pytest.raises(DatasetError, match=r"README\.md: is not of an earlier export"):
+        export_dataset(open_dataset(dataset), card.parent, "nifti")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_the_card_names_both_and_no_place_of_this_machine(dataset: Path, exported: Path) -> None:
     card = (exported / "README.md").read_text()
     assert "config_name: studies" in card

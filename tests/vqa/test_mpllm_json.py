@@ -115,3 +115,13 @@ def test_other_formats_and_the_dataset_itself(dataset: Path, tmp_path: Path) -> 
         export_dataset(opened, tmp_path, "coco")
     with pytest.raises(DatasetError, match="is the dataset itself; name another folder"):
         export_dataset(opened, dataset, "nifti")
+
+
+def test_files_of_the_same_names_are_written_over_only_if_they_are_of_an_export(dataset: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        export_dataset(open_dataset(dataset), tmp_path / "out", "mpllm")
+    (tmp_path / "val.json").write_text('[{"image": "a.nii.gz"}]')
+    with pytest.raises(DatasetError, match=r"val\.json: is not of an earlier export"):
+        export_dataset(open_dataset(dataset), tmp_path, "mpllm")
+    assert (tmp_path / "val.json").read_text() == '[{"image": "a.nii.gz"}]'
+    assert not (tmp_path / "train.json").exists()

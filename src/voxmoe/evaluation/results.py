@@ -44,6 +44,10 @@ def _read(path: Path) -> Record:
         results = json.loads(path.read_text())
     except FileNotFoundError:
         raise ResultsError(f"{path}: no such file; voxmoe evaluate --out writes one") from None
+    except OSError as error:
+        raise ResultsError(
+            f"{path}: cannot be read ({error.strerror}); name a file that voxmoe evaluate --out wrote"
+        ) from None
     except (ValueError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: not JSON: {error}") from None
     if not isinstance(results, dict) or "methods" not in results or results.get("kind") not in (None, SAID):

@@ -25,7 +25,7 @@ from typing import Any
 
 import joblib
 
-from voxmoe.errors import DatasetError
+from voxmoe.errors import DatasetError, check_jobs
 from voxmoe.files import write_json
 from voxmoe.imaging.fingerprint import VERSION, Fingerprint, alike, stack
 from voxmoe.vqa.ct.dataset import CTDataset
@@ -132,6 +132,7 @@ def fingerprints(
 
     Raises `ImageError` if a file is missing or broken, `DatasetError` if it is not the one the dataset was built from.
     """
+    check_jobs(jobs)
     prints: dict[str, Fingerprint] = {}
     for dataset in datasets.values():
         prints |= _read_cache(dataset)

@@ -26,7 +26,7 @@ from voxmoe.files import atomic_path, write_bytes, write_json
 from voxmoe.imaging.layouts import find_studies
 from voxmoe.imaging.places import place_at
 from voxmoe.imaging.study import StudyFiles
-from voxmoe.vocabulary import Modality
+from voxmoe.vocabulary import PROFILES_BY_NAME, Label, Modality, Profile
 from voxmoe.vqa.protocol import Protocol
 from voxmoe.vqa.records import KeptRecords, StudyRecord, Terms, study_record
 from voxmoe.vqa.sampling import check_enough
@@ -42,6 +42,10 @@ HELD_OUT = 0.1
 """Share of patients in each of validation and test."""
 
 _WORDINGS = Path("meta", "wordings.jsonl")
+_RECORD = b'{"key":'
+"""What a study's record in OUT/work begins with."""
+_REPLACED = ("README.md", "croissant.json", *(f"data/{split}.parquet" for split in SPLITS))
+"""What a build replaces, and `voxmoe build` beside it."""
 _TARGETS = pa.struct(
     [
         ("volume", pa.int8()),
@@ -110,6 +114,34 @@ class BuildReport:
     studies: int
     questions: dict[str, int]
     skipped: dict[str, str]
+
+
+def _is_built(manifest: dict[str, Any]) -> bool:
+    """Whether `_write_dataset` wrote a manifest."""
+    return {"questions", "protocol", "profiles"} <= manifest.keys()
+
+
+def _is_begun(out: Path) -> bool:
+    """Whether a build has begun there and not ended; raises `DatasetError` if `work` holds what is of no build."""
+    files = [path for path in (out / "work").rglob("*") if path.is_file()]
+    for file in files:
+        with file.open("rb") as stream:
+            head = stream.read(len(_RECORD))  # of a damaged record it may be less
+            if file.suffix != ".tmp" and not _RECORD.startswith(head):
+                raise DatasetError(f"{file}: is of no build, and a build would remove it; choose another folder")
+    return bool(files)
+
+
+def _check_out(cohort: Path, out: Path) -> None:
+    """Raises `DatasetError` for a folder in which a build would replace what no build wrote."""
+    if out.resolve() == cohort:
+        raise DatasetError(f"{out}: is the cohort itself; choose another folder")
+    begun = _is_begun(out)
+    if (out / "manifest.json").exists():
+        if not _is_built(_manifest(out)):
+            raise DatasetError(f"{out}: holds a dataset of another kind; choose another folder")
+    elif there := next((name for name in _REPLACED if not begun and (out / name).exists()), None):
+        raise DatasetError(f"{out}: holds {there} that is of no build; choose another folder")
 
 
 def _clear_strays(out: Path) -> None:
@@ -231,10 +263,12 @@ def build_dataset(
 
     Questions are worded by the grammar, or by a file of `wordings`; `type_weights` say how often each type is drawn.
     A study that cannot be used is left out and listed; with `strict` it is a `DatasetError`. Raises `StudyError` if
-    there is no study at all and `DatasetError` if none can be used. The same cohort, protocol and seed give the same
-    bytes, whoever did the work and however often it was interrupted: what was measured before is not measured again.
+    there is no study at all, and `DatasetError` if none can be used or `out` holds what no build wrote. The same
+    cohort, protocol and seed give the same bytes, whoever did the work and however often it was interrupted: what was
+    measured before is not measured again.
     """
     cohort = cohort.resolve()
+    _check_out(cohort, out)
     atlas = atlas or protocol.atlas
     atlas = str(Path(atlas).resolve()) if Path(atlas).is_file() else atlas
     wordings = wordings and wordings.resolve()
@@ -307,6 +341,15 @@ class Dataset:
         values: dict[str, list[int]] = self.manifest["labels"][profile]
         return values
 
+    def profile_called(self, name: str) -> Profile:
+        """A profile of the dataset: that of a release, or one of the dataset's own table, with what that says."""
+        if name in PROFILES_BY_NAME:
+            return PROFILES_BY_NAME[name]
+        values: dict[str, list[int]] = self.manifest["labels"][name]
+        names = {row["label"]: row["label_name"] for split in SPLITS for row in self.rows(split)}
+        labels = [Label(first, key, names.get(key, key), tuple(also)) for key, (first, *also) in values.items()]
+        return Profile(name, f"the label table of {self.root.name}", tuple(labels))
+
     def study_files(self, row: dict[str, Any]) -> StudyFiles:
         """The files of the study that a row asks about."""
         images = {
@@ -318,15 +361,28 @@ class Dataset:
         return StudyFiles(row["study"], row["patient"], images, mask)
 
 
+def _manifest(root: Path) -> dict[str, Any]:
+    """The manifest in a folder; raises `DatasetError` if there is none, or it cannot be read."""
+    path = root / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasetError(f"{root}: no finished dataset here; make one with voxmoe build COHORT {root}") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); build the dataset again") from None
+    except ValueError as error:
+        raise DatasetError(f"{path}: is damaged ({error}); build the dataset anew in an empty folder") from None
+    return manifest if isinstance(manifest, dict) else {}
+
+
 def open_dataset(root: Path | str) -> Dataset:
     """The dataset in a folder that `build_dataset` wrote; raises `DatasetError` if it is missing or incomplete."""
     root = Path(root)
-    try:
-        manifest = json.loads((root / "manifest.json").read_text())
-    except FileNotFoundError:
-        raise DatasetError(f"{root}: no finished dataset here; make one with voxmoe build COHORT {root}") from None
+    manifest = _manifest(root)
     if manifest.get("kind") == "ct":
         raise DatasetError(f"{root}: a dataset about CTs (voxmoe collect); one about MRI studies is needed here")
+    if not _is_built(manifest):
+        raise DatasetError(f"{root}: its manifest.json is of no dataset; make one with voxmoe build COHORT {root}")
     for split in SPLITS:
         if manifest["questions"][split] and not (root / "data" / f"{split}.parquet").is_file():
             raise DatasetError(f"{root}: data/{split}.parquet is missing; build the dataset again")

@@ -78,15 +78,28 @@ def _files_of(studies: list[StudyFiles], split: str) -> Iterator[tuple[str, list
         yield name, studies[number * STUDIES_A_FILE : (number + 1) * STUDIES_A_FILE]
 
 
+def _earlier(out: Path) -> list[Path]:
+    """The Parquet files of an export that was here before: of another cohort there may have been more.
+
+    Raises `DatasetError` if the folder's card is that of something else.
+    """
+    card = out / "README.md"
+    if card.is_file() and "config_name: studies" not in card.read_text(errors="replace"):
+        raise DatasetError(f"{card}: is not of an earlier export, which would replace it; choose another folder")
+    found = [out / "data" / f"{split}.parquet" for split in SPLITS]
+    return found + [file for split in SPLITS for file in out.glob(f"studies/{split}-*-of-*.parquet")]
+
+
 def write_embedded(dataset: Dataset, out: Path, progress: Callable[[int, int], None]) -> None:
     """Write the questions, the studies with their images, and the card.
 
-    Raises `DatasetError` for an image that is gone, or is not the one that the dataset was built from.
+    Raises `DatasetError` for an image that is gone, or is not the one that the dataset was built from, and if `out`
+    holds something else than an earlier export.
     """
     recorded = json.loads((dataset.root / "meta" / "studies.json").read_text())
     hashes = {record["study"]: record["sha256"] for record in recorded}
-    for earlier in out.glob("*/*.parquet"):  # of another cohort it may have been more
-        earlier.unlink()
+    for file in _earlier(out):
+        file.unlink(missing_ok=True)
     done = 0
     for split in SPLITS:
         if not dataset.manifest["questions"][split]:

@@ -23,6 +23,8 @@ Row = dict[str, Any]
 FILES = {"train": "train.json", "validation": "val.json", "test": "test.json"}
 _TASKS = {Task.VOLUME: "area", Task.REGION: "region", Task.SHAPE: "shape", Task.SPREAD: "satellite"}
 """What that code calls the tasks, in the order of its numbers from 1."""
+_HEAD = 1 << 16
+"""Characters of a file that its first question ends in."""
 _UNKNOWN = "unknown"
 _KINDS = {Kind.PARTIAL: "partially_unknown", Kind.OUT_OF_SCOPE: _UNKNOWN}
 _MODALITIES = {Modality.T1GD: "t1c", Modality.T1: "t1n", Modality.T2: "t2w", Modality.FLAIR: "t2f"}
@@ -80,8 +82,22 @@ def entry(row: Row, number: int, volume: int, cohort: str) -> Row:
     }
 
 
+def _check_free(file: Path) -> None:
+    """Raises `DatasetError` for a file that is there and holds no questions of this layout."""
+    if file.is_file():
+        with file.open(errors="replace") as stream:
+            head = stream.read(_HEAD)
+        if head.strip() != "[]" and '"answer_vqa_numeric"' not in head:
+            raise DatasetError(f"{file}: is not of an earlier export, which would replace it; choose another folder")
+
+
 def write_mpllm(dataset: Dataset, out: Path, progress: Callable[[int, int], None]) -> None:
-    """Write the questions of every split; their numbers run on across splits, in the order of studies."""
+    """Write the questions of every split; their numbers run on across splits, in the order of studies.
+
+    Raises `DatasetError` for a study of 4D files, and if files of other content have the names of these.
+    """
+    for name in FILES.values():
+        _check_free(out / name)
     by_split = {split: dataset.rows(split) for split in SPLITS}
     ids = sorted((row["study"], row["id"]) for rows in by_split.values() for row in rows)
     numbers = {id: number for number, (_, id) in enumerate(ids)}

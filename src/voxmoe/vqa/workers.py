@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import joblib
 
 from voxmoe import __version__
-from voxmoe.errors import ClusterError, MissingPackageError
+from voxmoe.errors import ClusterError, MissingPackageError, check_jobs
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -29,8 +29,9 @@ def results(calls: Iterable[Call], jobs: int = 1, cluster: str | None = None) ->
 
     Done by `jobs` processes here (-1 for one a core), or by all workers of the Dask scheduler at the address `cluster`,
     which must see the files under the same paths; those that join later help, and what a worker that dies has begun is
-    done by another. Raises `MissingPackageError` without the extra `cluster`, and `ClusterError` if nothing answers
-    there, the workers run another version or die of a call, or the scheduler goes away.
+    done by another. Raises `DatasetError` for 0 jobs, `MissingPackageError` without the extra `cluster`, and
+    `ClusterError` if nothing answers there, the workers run another version or die of a call, or the scheduler goes
+    away.
     """
     with _done_here(calls, jobs) if cluster is None else _done_there(calls, cluster) as work:
         yield work
@@ -38,6 +39,7 @@ def results(calls: Iterable[Call], jobs: int = 1, cluster: str | None = None) ->
 
 @contextmanager
 def _done_here(calls: Iterable[Call], jobs: int) -> Iterator[Iterator[Any]]:
+    check_jobs(jobs)
     # one call a task: no result waits for its neighbours
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     work: Generator[Any] = parallel(calls)

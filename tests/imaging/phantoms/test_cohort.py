@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from voxmoe.errors import JobsError, StudyError
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import find_studies
 from voxmoe.imaging.namings import naming_for
@@ -92,6 +93,48 @@ def test_what_a_killed_process_left_is_cleared_away(cohort: Path, tmp_path: Path
     stray.write_bytes(b"half")
     write_cohort(tmp_path, 3, GLI, seed=11)
     assert hashes(tmp_path) == hashes(cohort)
+
+
+@pytest.mark.parametrize("path", ["{0}/{0}-t1n.nii.gz", "{0}/{0}-seg.nii.gz"])
+def test_a_real_scan_is_not_overwritten(tmp_path: Path, path: str) -> None:
+    real = tmp_path / path.format(naming_for(GLI).study_id(1))
+    real.parent.mkdir()
+    real.write_bytes(b"real")
+    with pytest.raises(StudyError, match=rf"{real.name}: is no phantom, .* choose another folder"):
+        write_cohort(tmp_path, 3, GLI, seed=11)
+    assert [(path, path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file()] == [(real, b"real")]
+
+
+def test_nor_is_the_description_of_a_real_dataset(tmp_path: Path) -> None:
+    described = tmp_path / "Task01_BrainTumour" / "dataset.json"
+    described.parent.mkdir()
+    described.write_text("{}")
+    with pytest.raises(StudyError, match=r"dataset\.json: describes no phantoms"):
+        write_cohort(tmp_path, 1, PROFILES_BY_NAME["msd-task01"], seed=2)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [described]
+
+
+def test_no_truth_of_before_stays_beside_images_of_an_interrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write_cohort(tmp_path, 1, GLI, seed=12)
+    whole = hashes(tmp_path)
+    monkeypatch.setattr(module, "write_json", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_cohort(tmp_path, 1, GLI, seed=11)
+    monkeypatch.undo()
+    write_cohort(tmp_path, 1, GLI, seed=12)
+    assert hashes(tmp_path) == whole
+    assert not (tmp_path / ".drawing").exists()
+
+
+def test_no_jobs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobsError, match="jobs are 1 or more processes, or -1 for one a core"):
+        write_cohort(tmp_path / "out", 1, GLI, seed=2, jobs=0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_study_of_other_parameters_is_written_anew(cohort: Path, tmp_path: Path) -> None:

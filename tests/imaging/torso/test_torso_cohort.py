@@ -1,12 +1,13 @@
 """CT phantoms on disk: same seed, same bytes, whatever the processes; interrupted and taken up again; read back."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from voxmoe.errors import DatasetError
+from voxmoe.errors import DatasetError, JobsError
 from voxmoe.files import sha256
 from voxmoe.imaging.torso import cohort as module
 from voxmoe.imaging.torso import draw_torso, mask_path, read_truths, volume_path, write_torsos
@@ -66,14 +67,30 @@ def test_interrupted_run_is_taken_up_again(written: Path, tmp_path: Path, monkey
     assert kept.stat().st_mtime_ns == age, "a complete phantom is not written again"
 
 
-def test_more_fewer_and_others(written: Path, tmp_path: Path) -> None:
+def test_more_and_others(written: Path, tmp_path: Path) -> None:
     write_torsos(tmp_path, 1, 8, shape=SMALL)
     other = hashes(tmp_path)
     assert all(digest != hashes(written)[name] for name, digest in other.items())
     write_torsos(tmp_path, 3, 7, shape=SMALL)
     assert hashes(tmp_path) == hashes(written)
-    write_torsos(tmp_path, 1, 8, shape=SMALL)
-    assert hashes(tmp_path) == other
+
+
+def test_a_smaller_cohort_does_not_remove_a_larger_one(written: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(written, tmp_path / "out")
+    for interrupted in (False, True):
+        if interrupted:
+            module._take_up(out)
+            (out / "truth.jsonl").unlink()
+        before = hashes(out)
+        with pytest.raises(DatasetError, match="holds 2 CT phantoms more than the 1 asked for; ask for 3 or more"):
+            write_torsos(out, 1, 8, shape=SMALL)
+        assert hashes(out) == before
+
+
+def test_no_jobs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobsError, match="jobs are 1 or more processes, or -1"):
+        write_torsos(tmp_path / "out", 1, 8, jobs=0, shape=SMALL)
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_and_broken_truths_are_named(tmp_path: Path) -> None:

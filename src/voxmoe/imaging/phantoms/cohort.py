@@ -10,6 +10,7 @@ from typing import Any
 import joblib
 
 from voxmoe import __version__
+from voxmoe.errors import StudyError, check_jobs
 from voxmoe.files import write_bytes, write_json
 from voxmoe.imaging.namings import naming_for
 from voxmoe.imaging.phantoms.descriptions import descriptions
@@ -19,6 +20,9 @@ from voxmoe.imaging.phantoms.phantom import draw_phantom
 from voxmoe.imaging.places import file_of
 from voxmoe.imaging.volume import write_volumes
 from voxmoe.vocabulary import Modality, Profile
+
+_DRAWING = ".drawing"
+"""Holds an empty folder for each study of a run that has not ended: its files may lie there before their truth."""
 
 
 def _images(out: Path, study: str, profile: Profile) -> dict[Path, list[Modality]]:
@@ -42,6 +46,23 @@ def _written_truth(
     return truth if same and all(file.is_file() for file in files) else None
 
 
+def _check_free(out: Path, profile: Profile, n: int) -> None:
+    """Raises `StudyError` for a file that a cohort would replace and that is of no phantom."""
+    naming = naming_for(profile)
+    studies = [naming.study_id(index) for index in range(n)]
+    for study in studies:
+        if (out / naming.truth_path(study)).is_file() or (out / _DRAWING / study).is_dir():
+            continue
+        for file in (*_images(out, study, profile), out / naming.mask_path(study)):
+            if file.exists():
+                raise StudyError(f"{file}: is no phantom, and one would take its place; choose another folder")
+    if (out / "cohort.json").is_file() or (out / _DRAWING).is_dir():
+        return
+    for name in descriptions(profile, studies):
+        if (out / name).exists():
+            raise StudyError(f"{out / name}: describes no phantoms and would be replaced; choose another folder")
+
+
 def _write_study(out: Path, profile: Profile, seed: int, index: int, masks: Masks | None) -> Any:
     """Write a study unless it is there; its truth comes last and says that the study is complete."""
     naming = naming_for(profile)
@@ -54,6 +75,8 @@ def _write_study(out: Path, profile: Profile, seed: int, index: int, masks: Mask
         for stray in file.parent.glob(f".{file.name}.*.tmp"):  # of a process that was killed while it wrote
             stray.unlink()
     phantom = draw_phantom(profile, seed, index, masks=masks)
+    (out / _DRAWING / study).mkdir(parents=True, exist_ok=True)
+    truth_file.unlink(missing_ok=True)  # of other parameters: what it says of these images would be wrong
     for file, modalities in images.items():
         write_volumes([phantom.study.images[modality] for modality in modalities], file)
     assert phantom.study.mask is not None
@@ -76,7 +99,10 @@ def write_cohort(
 
     Studies that are already there with the same parameters are kept: an interrupted run is called again and ends with
     the same bytes, whatever `jobs` (processes; -1 for one a core) is. `progress` hears (done, n) after each study.
+    Raises `StudyError` for 0 jobs, and before anything is written for files of the same names that are no phantoms.
     """
+    check_jobs(jobs)
+    _check_free(out, profile, n)
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")(
         joblib.delayed(_write_study)(out, profile, seed, index, masks) for index in range(n)
     )
@@ -91,3 +117,13 @@ def write_cohort(
     if masks is not None:
         cohort["masks"] = {"digest": masks.digest, "n": len(masks.kept)}
     write_json(out / "cohort.json", {**cohort, "studies": truths})
+    _end(out, [truth["id"] for truth in truths])
+
+
+def _end(out: Path, studies: list[str]) -> None:
+    """The marks of these studies are no longer needed; those of others that were never finished stay."""
+    for study in studies:
+        if (out / _DRAWING / study).is_dir():
+            (out / _DRAWING / study).rmdir()
+    if (out / _DRAWING).is_dir() and not any((out / _DRAWING).iterdir()):
+        (out / _DRAWING).rmdir()

@@ -1,13 +1,14 @@
 """CT phantoms on disk: OUT/volumes/ID.nii.gz in HU, OUT/masks/ID.nii.gz, and OUT/truth.jsonl with a line for each."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import joblib
 
 from voxmoe import __version__
-from voxmoe.errors import DatasetError
+from voxmoe.errors import DatasetError, check_jobs
 from voxmoe.files import write_bytes
 from voxmoe.imaging.phantoms.geometry import Shape
 from voxmoe.imaging.torso.frame import SHAPE
@@ -62,16 +63,31 @@ def _write_torso(out: Path, seed: int, index: int, shape: Shape) -> str:
     return line
 
 
+def _whole(out: Path) -> list[TorsoTruth]:
+    """The truths of a cohort that is there already; none if there is none, or its list is broken."""
+    try:
+        return list(read_truths(out))
+    except DatasetError:
+        return []
+
+
 def _take_up(out: Path) -> None:
     """Of a cohort that is there already, possibly a smaller one: each line becomes the mark of its phantom again."""
-    try:
-        truths = list(read_truths(out))
-    except DatasetError:
-        return
-    for truth in truths:
+    for truth in _whole(out):
         part = out / _PARTS / f"{truth.id}.json"
         if not part.exists():
             write_bytes(part, (_line(truth) + "\n").encode())
+
+
+def _check_count(out: Path, count: int) -> None:
+    """Raises `DatasetError` if more phantoms are there than asked for."""
+    there = {truth.id for truth in _whole(out)} | {part.stem for part in (out / _PARTS).glob("*.json")}
+    asked = {torso_id(index) for index in range(count)}
+    if more := len(there - asked):
+        raise DatasetError(
+            f"{out}: holds {more} CT phantoms more than the {count} asked for; ask for {count + more} or more, or "
+            "choose another folder"
+        )
 
 
 def write_torsos(
@@ -85,9 +101,11 @@ def write_torsos(
     """Write `count` phantoms below `out`.
 
     Those that are already there, drawn from the same, are kept: an interrupted run is called again and ends with the
-    same bytes, whatever `jobs` (processes; -1 for one a core) is. `progress` hears (done, count) after each. Phantoms
-    of a larger cohort that was there before are removed.
+    same bytes, whatever `jobs` (processes; -1 for one a core) is. `progress` hears (done, count) after each. Raises
+    `StudyError` for 0 jobs, and `DatasetError` if a larger cohort is there: none of its phantoms is removed.
     """
+    check_jobs(jobs)
+    _check_count(out, count)
     _take_up(out)
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")(
         joblib.delayed(_write_torso)(out, seed, index, shape) for index in range(count)
@@ -98,18 +116,7 @@ def write_torsos(
         if progress:
             progress(len(lines), count)
     write_bytes(out / TRUTHS, "".join(f"{line}\n" for line in lines).encode())
-    _clear(out, {torso_id(index) for index in range(count)})
-
-
-def _clear(out: Path, ids: set[str]) -> None:
-    for part in (out / _PARTS).glob("*.json"):
-        part.unlink()
-        if part.stem not in ids:
-            for path in (volume_path(part.stem), mask_path(part.stem)):
-                (out / path).unlink(missing_ok=True)
-    for stray in (out / _PARTS).glob(".*.tmp"):
-        stray.unlink()
-    (out / _PARTS).rmdir()
+    shutil.rmtree(out / _PARTS)
 
 
 def read_truths(folder: Path) -> Iterator[TorsoTruth]:
