@@ -72,6 +72,17 @@ def test_a_name_within_a_longer_one_is_not_named() -> None:
     assert keys("Is the Enhancing Tumor in the Necrotic and Non-Enhancing Tumor Core?") == ["NCR", "ET"]
 
 
+def test_a_name_within_one_of_another_release_is_not_named() -> None:
+    """The non-enhancing tumour of other releases is not the enhancing one of these."""
+    for name, question in (
+        ("brats-2021", "How large is the Non-Enhancing Tumor?"),
+        ("brats-2021", "How large is the non enhancing tumor core?"),
+        ("gli-2024", "Where is the non-enhancing tissue?"),
+    ):
+        assert labels_named(question, profile_named(name)) == ()
+    assert [label.key for label in labels_named("the Non-Enhancing Tumor?", GLI)] == ["NETC"]
+
+
 def test_findings_of_the_true_mask_are_exact_and_hold_the_answer(study: Study, cohort: Path) -> None:
     assert study.mask is not None
     known = measure(cohort / STUDY).labels["SNFH"]
@@ -204,7 +215,7 @@ def test_ask_measures_and_draws(
     assert code == 0
     assert "measured in the given mask" in out
     assert re.search(
-        r"SNFH: \d+\.\d mL \(\d+\.\d\d % of the brain: .*\((means of the components: )?sphericity \d\.\d\d, elongation",
+        r"SNFH: \d+\.\d mL \(\d+\.\d\d % of the brain: .*\((.*: )?sphericity \d\.\d\d, elongation \d\.\d\d",
         out,
     )
     assert re.search(r"\(\d+ components?, the largest \d+%\)", out)

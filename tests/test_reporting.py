@@ -48,7 +48,7 @@ def test_a_mask_s_report_gives_what_was_measured() -> None:
     labels[1:3, 1:3, 1:3] = 3
     labels[-1, -1, -1] = 3
     findings = find(type(mask)(labels.astype("uint8"), mask.affine), GLI, PAPER_V2)
-    report = report_of_mask("S1", findings, (Modality.T1, Modality.FLAIR))
+    report = report_of_mask("S1", GLI, findings, (Modality.T1, Modality.FLAIR))
     found = report.to_json()
     assert found["missing"] == ["T1Gd", "T2"]
     assert [label["present"] for label in found["labels"].values()] == [False, False, True, False]
@@ -75,7 +75,7 @@ def test_a_mask_s_report_gives_what_was_measured() -> None:
     ],
 )
 def test_heads_that_contradict_each_other_are_named(said: Answer, present: bool, note: str | None) -> None:
-    reported = _answered_label(GLI.labels[0], said.terms, said.by_heads, None)
+    reported = _answered_label(GLI.labels[0], said.terms, said.by_heads, None, {})
     assert reported.present is present
     assert reported.notes == ((note,) if note else ())
 
@@ -90,7 +90,7 @@ def test_heads_that_contradict_each_other_are_named(said: Answer, present: bool,
     ],
 )
 def test_a_head_that_takes_its_task_for_not_asked_finds_nothing(said: Answer, present: bool, unanswered: str) -> None:
-    reported = _answered_label(GLI.labels[0], said.terms, said.by_heads, None)
+    reported = _answered_label(GLI.labels[0], said.terms, said.by_heads, None, {})
     assert reported.present is present
     assert NOT_ASKED not in {term.name for terms in reported.terms.values() for term in terms}
     assert reported.notes == (f"nothing was answered about {unanswered}",)
@@ -99,7 +99,7 @@ def test_a_head_that_takes_its_task_for_not_asked_finds_nothing(said: Answer, pr
 def test_nothing_that_is_said_of_a_label_denies_that_it_is_there() -> None:
     heads = answer("<1%", ABSENT, "single lesion", "frontal")
     weighed = answer("<1%", ABSENT, ABSENT, "frontal")
-    reported = _answered_label(GLI.labels[0], weighed.terms, heads.terms, None)
+    reported = _answered_label(GLI.labels[0], weighed.terms, heads.terms, None, {})
     assert reported.terms[Task.SHAPE] == reported.terms[Task.SPREAD] == ()
     assert reported.terms[Task.VOLUME]
     assert reported.notes == (
@@ -110,8 +110,16 @@ def test_nothing_that_is_said_of_a_label_denies_that_it_is_there() -> None:
 
 def test_nothing_is_said_of_a_label_that_is_not_there() -> None:
     said = answer(ABSENT, "oval", "single lesion", "insula").terms
-    terms = _answered_label(GLI.labels[0], said, said, None).terms
+    terms = _answered_label(GLI.labels[0], said, said, None, {}).terms
     assert [task for task in Task if terms[task]] == [Task.VOLUME]
+
+
+def test_what_the_model_takes_to_be_out_of_scope_is_said() -> None:
+    said = answer("<1%", "oval", "single lesion", "insula").terms
+    strange = {Task.VOLUME: 0.2, Task.REGION: 0.51, Task.SHAPE: 0.97, Task.SPREAD: 0.5}
+    reported = _answered_label(GLI.labels[0], said, said, None, strange)
+    assert reported.notes == ("taken to be out of scope: the question about region (51%) and shape (97%)",)
+    assert reported.out_of_scope == strange
 
 
 def test_a_model_reports_every_label_of_its_profile(tiny_model: Path) -> None:
@@ -121,6 +129,10 @@ def test_a_model_reports_every_label_of_its_profile(tiny_model: Path) -> None:
     assert report.missing == (Modality.T1GD, Modality.FLAIR)
     for reported in report.labels:
         assert all(0 <= term.probability <= 1 for terms in reported.terms.values() for term in terms)
+        assert list(reported.out_of_scope) == list(Task)
+    told = report.to_json()["labels"]["ET"]["out_of_scope"]
+    assert list(told) == [str(task) for task in Task]
+    assert all(0 < chance < 1 for chance in told.values())
     assert report.to_text().splitlines()[1].endswith("missing: T1Gd and FLAIR")
 
 

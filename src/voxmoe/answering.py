@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from voxmoe.default import POCKET, SHIPPED
-from voxmoe.errors import StudyError, WeightsError
-from voxmoe.imaging.hounsfield import looks_like_ct
+from voxmoe.errors import WeightsError
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume
@@ -24,7 +23,7 @@ from voxmoe.model.grounding import check_drawable
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
-from voxmoe.segmenting import draw_mask
+from voxmoe.segmenting import check_no_ct, draw_mask
 from voxmoe.training.features import FeatureCache, Features, stack
 from voxmoe.training.samples import stack_targets
 from voxmoe.vocabulary import (
@@ -33,6 +32,7 @@ from voxmoe.vocabulary import (
     EXCLUSIVE_TASKS,
     NO_REGION,
     NOT_ASKED,
+    PROFILES,
     REGIONS,
     Label,
     Modality,
@@ -208,13 +208,26 @@ class Answerer:
     ) -> dict[str, torch.Tensor] | None:
         """The heads' probabilities weighed with what is measured; None where the model has not learnt how, or the
         question does not name one label that it has learnt about."""
-        named = labels_named(question, drawn.profile)
-        if self.consensus is None or len(named) != 1 or named[0].name not in self._label_names:
+        label = self._meant(question, drawn.profile)
+        if self.consensus is None or label is None:
             return None
-        measured = stack_targets([encode_findings(drawn.findings.labels[named[0].key])])
+        measured = stack_targets([encode_findings(drawn.findings.labels[label.key])])
         cpu = {name: values.float().cpu() for name, values in chances.items()}
-        weighed: dict[str, torch.Tensor] = self.consensus(cpu, measured, [named[0].key])
+        weighed: dict[str, torch.Tensor] = self.consensus(cpu, measured, [label.key])
         return weighed
+
+    def _meant(self, question: str, profile: Profile) -> Label | None:
+        """The only label of a profile that a question names, if it is one that the model has learnt about."""
+        named = labels_named(question, profile)
+        return named[0] if len(named) == 1 and named[0].name in self._label_names else None
+
+    def measured_by(self, question: str, known: Profile | None = None) -> Profile | None:
+        """The profile by which a question is measured to be weighed in: that of the study where it is known, else the
+        first of the model's in which the question names one label; None where nothing is weighed."""
+        if self.consensus is None:
+            return None
+        candidates = self._profiles if known is None else [known]
+        return next((profile for profile in candidates if self._meant(question, profile) is not None), None)
 
     @property
     def _profiles(self) -> list[Profile]:
@@ -248,7 +261,7 @@ class Answerer:
                 f"{self.name}: has no decoder to draw a mask with, so there is none to measure; give one"
             )
         check_drawable(profile)
-        self._check_no_ct(study)
+        check_no_ct(study, self.name)
         features, gridded, parts = self.cache.see_and_find(study)
         self._keep(study, features)
         return draw_mask(study, gridded, parts, profile)
@@ -261,33 +274,27 @@ class Answerer:
 
     def _look(self, study: Study) -> dict[str, torch.Tensor]:
         if study not in self._seen:
-            self._check_no_ct(study)
+            check_no_ct(study, self.name)
             self._keep(study, self.cache.of(study))
         return self._seen[study]
 
     def _keep(self, study: Study, features: Features) -> None:
         self._seen[study] = self.model.look(VisionFeatures(**stack([features])))
 
-    def _check_no_ct(self, study: Study) -> None:
-        for modality, volume in study.images.items():
-            if looks_like_ct(volume):
-                raise StudyError(
-                    f"{volume.source}: is given as {modality} and has the values of a CT; {self.name} reads brain MRI; "
-                    "ask a model that reads CT about it: --model FOLDER, trained by a recipe ct-*.yaml"
-                )
-
 
 def labels_named(question: str, profile: Profile) -> tuple[Label, ...]:
     """The labels of a profile whose name or key stands in a question, in the profile's order.
 
-    A name within a longer one ("Enhancing Tumor" in "Non-Enhancing Tumor Core") does not stand there by itself.
+    A name within a longer one of any profile ("Enhancing Tumor" in "Non-Enhancing Tumor"), or after "non", does not
+    stand there by itself.
     """
-    calls = [(words, label.key) for label in profile.labels for words in (label.name, label.key)]
+    own = {words.lower(): label.key for label in profile.labels for words in (label.key, label.name)}
+    others = {label.name.lower() for other in PROFILES for label in other.labels} - own.keys()
     named = set()
-    for words, key in sorted(calls, key=lambda call: -len(call[0])):
-        question, times = re.subn(rf"(?<!\w){re.escape(words)}(?!\w)", " ", question, flags=re.IGNORECASE)
-        if times:
-            named.add(key)
+    for words in sorted({*own, *others}, key=len, reverse=True):
+        question, times = re.subn(rf"(?<!\w)(?<!non[- ]){re.escape(words)}(?!\w)", " ", question, flags=re.IGNORECASE)
+        if times and words in own:
+            named.add(own[words])
     return tuple(label for label in profile.labels if label.key in named)
 
 

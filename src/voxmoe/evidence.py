@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool
 
-from voxmoe.answering import Answer, Answerer, Drawn, labels_named
+from voxmoe.answering import Answer, Answerer, Drawn, Terms, labels_named
 from voxmoe.imaging.study import Study, check_same_grid, load_mask
 from voxmoe.imaging.volume import Volume, where_label
 from voxmoe.pictures import new_figure, save_figure
@@ -54,8 +54,9 @@ class Measured:
         It is held against a label only if its question names a single one: of several it tells no one's.
         """
         named = labels_named(answer.question, self.profile)
-        agreement = _agreement(answer, self.findings, named) if len(named) == 1 else {}
-        return Evidence(self, named or self.profile.labels, agreement)
+        held = named if len(named) == 1 else ()
+        weighed = None if answer.heads is None else _agreement(answer.terms, self.findings, held)
+        return Evidence(self, named or self.profile.labels, _agreement(answer.by_heads, self.findings, held), weighed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,8 @@ class Evidence:
     labels: tuple[Label, ...]
     agreement: Mapping[str, Mapping[Task, bool]]
     """Label key -> for each task that was answered, whether what the heads say is what was measured."""
+    weighed: Mapping[str, Mapping[Task, bool]] | None = None
+    """The same of the answer in which the measurement was weighed; None where it was not."""
     picture: Path | None = None
     """Where it was drawn."""
 
@@ -77,18 +80,21 @@ class Evidence:
             "protocol": findings.protocol,
             "profile": findings.profile,
             "labels": {label.key: told[label.key] for label in self.labels},
-            "agreement": {
-                key: {str(task): agrees for task, agrees in tasks.items()} for key, tasks in self.agreement.items()
-            },
+            "agreement": _told(self.agreement),
+            "agreement_weighed": None if self.weighed is None else _told(self.weighed),
             "picture": str(self.picture) if self.picture else None,
         }
 
 
-def _agreement(answer: Answer, findings: Findings, labels: tuple[Label, ...]) -> dict[str, dict[Task, bool]]:
+def _told(agreement: Mapping[str, Mapping[Task, bool]]) -> dict[str, dict[str, bool]]:
+    return {key: {str(task): agrees for task, agrees in tasks.items()} for key, tasks in agreement.items()}
+
+
+def _agreement(terms: Terms, findings: Findings, labels: tuple[Label, ...]) -> dict[str, dict[Task, bool]]:
     found: dict[str, dict[Task, bool]] = {}
     for label in labels:
         measured = {task: frozenset(findings.labels[label.key].answer(task)) for task in Task}
-        said = {task: answer.by_heads.named(task) for task in Task}
+        said = {task: terms.named(task) for task in Task}
         found[label.key] = {task: said[task] == measured[task] for task in Task if said[task] and measured[task]}
     return found
 

@@ -5,11 +5,10 @@ profile and whose categories come with probabilities. This is the open question 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from voxmoe.answering import Answerer, Drawn, Terms
-from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study
 from voxmoe.vocabulary import ABSENT, EXCLUSIVE_TASKS, NO_REGION, Label, Modality, Profile, Task
 from voxmoe.vqa.findings import Findings, LabelFindings
@@ -21,6 +20,8 @@ NOT_COVERED = (
     "treatment, and comparison with other examinations."
 )
 NOT_A_DEVICE = "Research software, not a medical device."
+_STRANGE = 0.5
+"""From which chance on a question counts as out of scope."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class ReportedLabel:
     """Volume in mm3 and in percent of the brain, sides of each region, components, core fraction; by a model those of
     the mask that it draws, or None."""
     notes: tuple[str, ...]
-    """Why something is missing, or where the model's heads contradict each other."""
+    """Why something is missing, where the model's heads contradict each other, or what it takes to be out of scope."""
+    out_of_scope: Mapping[Task, float] = field(default_factory=dict)
+    """The model's probability that the question about a task asks for something that it does not answer."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Report:
     by: str
     modalities: tuple[Modality, ...]
     labels: tuple[ReportedLabel, ...]
+    profile: str
+    """The release whose labels these are."""
     weighed: bool = False
     """Whether a model's answers are weighed with what is measured in the mask that it draws."""
 
@@ -69,6 +74,7 @@ class Report:
             "study": self.study,
             "source": self.source,
             "by": self.by,
+            "profile": self.profile,
             "weighed": self.weighed,
             "modalities": [str(modality) for modality in self.modalities],
             "missing": [str(modality) for modality in self.missing],
@@ -95,6 +101,7 @@ class Report:
                 f"STUDY      {self.study}",
                 f"IMAGES     {technique}",
                 f"SOURCE     {source} {self.by}{weighed}",
+                f"LABELS     those of {self.profile}",
                 "FINDINGS",
                 *(f"  {line}" for reported in self.labels for line in _lines(reported)),
                 f"SUMMARY    {summary}.",
@@ -111,6 +118,7 @@ def _label_json(reported: ReportedLabel) -> dict[str, Any]:
         "name": reported.label.name,
         "present": reported.present,
         **{str(task): terms(task) for task in Task},
+        "out_of_scope": {str(task): chance for task, chance in reported.out_of_scope.items()},
         "measured": reported.measured,
         "notes": list(reported.notes),
     }
@@ -158,14 +166,15 @@ def _measured_label(label: Label, found: LabelFindings) -> ReportedLabel:
     return ReportedLabel(label, found.present, terms, measured if found.present else None, notes)
 
 
-def report_of_mask(study: str, findings: Findings, modalities: tuple[Modality, ...] = ()) -> Report:
-    """The report of measured findings."""
-    profile = profile_named(findings.profile)
+def report_of_mask(study: str, profile: Profile, findings: Findings, modalities: tuple[Modality, ...] = ()) -> Report:
+    """The report of measured findings, which are about the labels of `profile`."""
     labels = tuple(_measured_label(label, findings.labels[label.key]) for label in profile.labels)
-    return Report(study, "mask", findings.protocol, modalities, labels)
+    return Report(study, "mask", findings.protocol, modalities, labels, profile.name)
 
 
-def _answered_label(label: Label, said: Terms, heads: Terms, drawn: LabelFindings | None) -> ReportedLabel:
+def _answered_label(
+    label: Label, said: Terms, heads: Terms, drawn: LabelFindings | None, out_of_scope: Mapping[Task, float]
+) -> ReportedLabel:
     """`heads` is what the heads say by themselves, `drawn` what is measured in the mask that the model draws."""
     terms: dict[Task, tuple[Term, ...]] = {
         task: (Term(category.name, category.probability),) if said.named(task) else ()
@@ -184,6 +193,8 @@ def _answered_label(label: Label, said: Terms, heads: Terms, drawn: LabelFinding
         )
     if unanswered := [task for task in Task if not terms[task]]:
         notes.append(f"nothing was answered about {listed(tuple(map(str, unanswered)))}")
+    if strange := [f"{task} ({chance:.0%})" for task, chance in out_of_scope.items() if chance > _STRANGE]:
+        notes.append(f"taken to be out of scope: the question about {listed(tuple(strange))}")
     unsaid = [task for task in Task if present and ABSENT in said.named(task)]
     terms |= dict.fromkeys(unsaid if present else set(Task) - {Task.VOLUME}, ())  # nothing denies what is reported
     if outvoted := [task for task in unsaid if task not in contrary]:
@@ -191,9 +202,14 @@ def _answered_label(label: Label, said: Terms, heads: Terms, drawn: LabelFinding
             f"left out: what the mask makes of {listed(tuple(map(str, outvoted)))}, which would be that it is absent"
         )
     measured = None if drawn is None else _measured_label(label, drawn).measured
-    if measured is not None and drawn is not None and drawn.spread not in {term.name for term in terms[Task.SPREAD]}:
-        measured = {**measured, "components": None, "core_fraction": None}  # they would contradict what is said
-    return ReportedLabel(label, present, terms, measured if present else None, tuple(notes))
+    if measured is not None and drawn is not None:
+        if not present:
+            notes.append(f"the mask that it draws has {drawn.volume_mm3 / 1000:.1f} mL of it")
+        elif drawn.volume is not None and drawn.volume not in {term.name for term in terms[Task.VOLUME]}:
+            notes.append(f"measured in the mask that it draws: {drawn.volume} of the brain")
+        if drawn.spread not in {term.name for term in terms[Task.SPREAD]}:
+            measured = {**measured, "components": None, "core_fraction": None}  # they would contradict what is said
+    return ReportedLabel(label, present, terms, measured if present else None, tuple(notes), out_of_scope)
 
 
 def _joined(terms: Mapping[Task, Terms]) -> Terms:
@@ -210,11 +226,14 @@ def report_by_model(
     if answerer.consensus is None:
         drawn = None
     labels = []
-    for label in (answerer.profile(profile) if drawn is None else drawn.profile).labels:
+    asked_about = answerer.profile(profile) if drawn is None else drawn.profile
+    for label in asked_about.labels:
         questions = {task: seed_question((task,)).question.format(label=label.name) for task in Task}
         answers = {task: answerer.ask(study, asked, say=False, drawn=drawn) for task, asked in questions.items()}
         said = _joined({task: answer.terms for task, answer in answers.items()})
         heads = _joined({task: answer.by_heads for task, answer in answers.items()})
         found = None if drawn is None else drawn.findings.labels[label.key]
-        labels.append(_answered_label(label, said, heads, found))
-    return Report(study.id, "model", answerer.name, study.modalities, tuple(labels), weighed=drawn is not None)
+        strange = {task: answer.out_of_scope for task, answer in answers.items()}
+        labels.append(_answered_label(label, said, heads, found, strange))
+    weighed = drawn is not None
+    return Report(study.id, "model", answerer.name, study.modalities, tuple(labels), asked_about.name, weighed)

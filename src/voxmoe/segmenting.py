@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from voxmoe.errors import WeightsError
+from voxmoe.errors import StudyError, WeightsError
 from voxmoe.imaging.grid import GriddedStudy, from_grid, to_grid
+from voxmoe.imaging.hounsfield import looks_like_ct
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume, where_label
 from voxmoe.model.grounding import (
@@ -23,10 +24,21 @@ from voxmoe.model.grounding import (
     label_probabilities,
 )
 from voxmoe.model.mpllm import MpLLM, MpLLMConfig
+from voxmoe.model.own_weights import config_at
 from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
 from voxmoe.model.weights import find_weights, load_module
 from voxmoe.training.recipe import EyeRecipe, load
 from voxmoe.vocabulary import Profile
+
+
+def check_no_ct(study: Study, reader: str) -> None:
+    """Raise `StudyError` for an image of a study that is a CT, which `reader` cannot read."""
+    for modality, volume in study.images.items():
+        if looks_like_ct(volume):
+            raise StudyError(
+                f"{volume.source}: is given as {modality} and has the values of a CT; {reader} reads brain MRI; "
+                "ask a model that reads CT about it: --model FOLDER, trained by a recipe ct-*.yaml"
+            )
 
 
 class Segmenter:
@@ -60,9 +72,10 @@ class Segmenter:
     def segment(self, study: Study, profile: Profile) -> Volume:
         """The likeliest label value of the profile at each voxel of the study, 0 outside its foreground.
 
-        Raises `LabelError` for a profile whose labels are not made of parts.
+        Raises `LabelError` for a profile whose labels are not made of parts, and `StudyError` if an image is a CT.
         """
         check_drawable(profile)
+        check_no_ct(study, "a segmenter")
         device = next(self.encoder.parameters()).device
         seen = to_grid(study, self.encoder.settings.grid)
         images, present = torch.from_numpy(seen.images)[None], torch.from_numpy(seen.present)[None]
@@ -90,7 +103,7 @@ def draw_mask(study: Study, seen: GriddedStudy, parts: Float[Tensor, "Q D H W"],
 def _settings_at(place: Path) -> tuple[PyramidSettings, GroundingSettings]:
     """The settings of encoder and decoder in a model's folder, or in an eye's."""
     if (place / "config.json").is_file():
-        settings = MpLLMConfig.from_pretrained(place).parsed
+        settings = config_at(place, MpLLMConfig).parsed
         if settings.grounding is None or not isinstance(settings.vision, PyramidSettings):
             raise WeightsError(
                 f"{place}: has no decoder, so it cannot show where anything is; voxmoe pretrain makes an eye that can"

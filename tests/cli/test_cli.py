@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -117,6 +118,11 @@ def test_train_evaluate_and_ask(
     code, out, _ = voxmoe("ask", "--t2", t2, "How large is the edema?", "--json")
     assert code == 0
     assert json.loads(out)["modalities"] == ["T2"]
+    code, out, _ = voxmoe("ask", study, "Is it on the [/left] side, as [red] says?")
+    assert code == 0
+    assert "Q  Is it on the [/left] side, as [red] says?" in out
+    fails(voxmoe("ask", study, "--t2", t2, "How large is the edema?"), f"{study}: a study or CT was named beside files")
+    fails(voxmoe("evaluate", tiny_model, dataset, "--out", tmp_path), f"{tmp_path}: is a folder; name a file to write")
     fails(voxmoe("ask", study, ""), "empty")
     fails(voxmoe("ask", study, "why " * 600), "tokens", "at most 512")
     fails(voxmoe("ask", study), "no question")
@@ -235,19 +241,102 @@ def test_segment_says_what_it_needs(voxmoe: Run, cohort: Path, tiny_eye: Path, t
     fails(voxmoe("segment", study), "name the mask to write")
     fails(voxmoe("segment", study, tmp_path / "mask.png", "--model", tiny_eye), ".nii or .nii.gz")
     fails(voxmoe("segment", study, tmp_path / "mask.nii.gz", "--model", study), "no model and no eye here")
+    t1 = study / f"{study.name}-t1n.nii.gz"
+    fails(voxmoe("segment", study, tmp_path / "mask.nii.gz", "--t1", t1, "--model", tiny_eye), "a study or its files")
     assert not list(tmp_path.iterdir())
+
+
+def test_segment_writes_over_no_file_of_the_study(voxmoe: Run, cohort: Path, tiny_eye: Path, tmp_path: Path) -> None:
+    study = tmp_path / "BraTS-GLI-00001-100"
+    shutil.copytree(cohort / study.name, study)
+    kept = {file: file.read_bytes() for file in study.iterdir()}
+    for role in ("seg", "t2w"):
+        file = study / f"{study.name}-{role}.nii.gz"
+        fails(voxmoe("segment", study, file, "--model", tiny_eye, "--without", "T2"), f"{file}: is a file of the study")
+    assert {file: file.read_bytes() for file in study.iterdir()} == kept
+
+
+def test_a_ct_is_not_segmented(voxmoe: Run, tiny_eye: Path, tmp_path: Path) -> None:
+    data = np.full((12, 12, 12), -1000, np.float32)
+    data[2:10, 2:10, 2:10] = 40
+    data[4:6, 4:6, 4:6] = -100
+    write_volume(Volume(data, np.eye(4)), tmp_path / "ct.nii.gz")
+    asked = (
+        "segment",
+        "--t1",
+        tmp_path / "ct.nii.gz",
+        tmp_path / "mask.nii.gz",
+        "--profile",
+        "gli",
+        "--model",
+        tiny_eye,
+    )
+    fails(voxmoe(*asked), "has the values of a CT")
+    assert not (tmp_path / "mask.nii.gz").exists()
 
 
 def test_report_tells_the_labels_of_the_release_where_the_model_knows_them(
     voxmoe: Run, cohort: Path, tiny_model: Path
 ) -> None:
-    def reported(*more: str) -> list[str]:
-        code, printed, _ = voxmoe("report", cohort / "BraTS-GLI-00001-100", "--model", tiny_model, "--json", *more)
-        assert code == 0
-        return list(json.loads(printed)["labels"])
+    asked: tuple[str | Path, ...] = ("report", cohort / "BraTS-GLI-00001-100", "--model", tiny_model)
 
-    assert reported() == reported("--profile", "brats-2021") == ["NETC", "SNFH", "ET", "RC"]
-    assert reported("--profile", "met-2024") == ["NETC", "SNFH", "ET"]
+    def reported(*more: str) -> tuple[str, list[str]]:
+        code, printed, _ = voxmoe(*asked, "--json", *more)
+        assert code == 0
+        told = json.loads(printed)
+        return told["profile"], list(told["labels"])
+
+    assert reported() == reported("--profile", "gli") == ("gli-2024", ["NETC", "SNFH", "ET", "RC"])
+    assert reported("--profile", "met-2024") == ("met-2024", ["NETC", "SNFH", "ET"])
+    assert "LABELS     those of met-2024" in voxmoe(*asked, "--profile", "met-2024")[1]
+    fails(
+        voxmoe(*asked, "--profile", "brats-2021"), "--profile brats-2021", "was not trained on its labels", "gli-2024"
+    )
+
+
+def test_report_refuses_what_it_would_not_heed(voxmoe: Run, cohort: Path, tiny_model: Path) -> None:
+    study = cohort / "BraTS-GLI-00001-100"
+    t2 = study / f"{study.name}-t2w.nii.gz"
+    model = ("--model", tiny_model)
+    fails(voxmoe("report", study, *model, "--flair", t2), f"{study}: was named beside --flair")
+    fails(voxmoe("report", study, *model, "--protocol", "code-v3"), "--protocol code-v3", "say --mask")
+    fails(voxmoe("report", study, *model, "--mask", "--heads-alone"), "leave out --model, --heads-alone")
+
+
+def test_a_mask_is_measured_without_the_images_that_are_left_out(voxmoe: Run, cohort: Path) -> None:
+    asked = ("report", cohort / "BraTS-GLI-00001-100", "--mask", "--profile", "gli-2024", "--json")
+    images = [word for name in ("T1", "T1Gd", "T2", "FLAIR") for word in ("--without", name)]
+    without = json.loads(voxmoe(*asked, *images)[1])
+    assert without["modalities"] == []
+    whole = json.loads(voxmoe(*asked)[1])["labels"]
+    for key, label in without["labels"].items():
+        assert label["volume"] == [], "no image shows how large the brain is"
+        assert label["present"] == whole[key]["present"]
+
+
+def test_what_the_system_refuses_is_an_error_of_one_line(voxmoe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise PermissionError(13, "Permission denied", "/somewhere/mask.nii.gz")
+
+    monkeypatch.setattr("voxmoe.cli.main.app", refused)
+    fails(voxmoe("info"), "/somewhere/mask.nii.gz: Permission denied")
+
+
+def test_a_dataset_with_a_label_table_of_its_own_is_reported_and_evaluated(
+    voxmoe: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    assert voxmoe("phantom", tmp_path, "--n", "3", "--profile", "nnunet", "--jobs", "1")[0] == 0
+    cohort = tmp_path / "Dataset001_Phantom"
+    case = min(file.name for file in (cohort / "labelsTr").iterdir()).removesuffix(".nii.gz")
+    code, printed, _ = voxmoe("report", f"{cohort}/{case}", "--mask", "--json")
+    assert code == 0
+    told = json.loads(printed)
+    assert told["profile"] == "nnunet:Dataset001_Phantom"
+    assert len(told["labels"]) == 3
+    assert voxmoe("build", cohort, tmp_path / "own", "--jobs", "1")[0] == 0
+    code, printed, _ = voxmoe("evaluate", tiny_model, tmp_path / "own", "--cross", "--split", "all", "--json")
+    assert code == 0
+    assert json.loads(printed)["cross"]["asked_about"] == ["nnunet:Dataset001_Phantom"]
 
 
 def test_a_mask_is_reported_without_a_model(voxmoe: Run, cohort: Path) -> None:

@@ -1,5 +1,6 @@
 """mpLLM as a whole: shapes, saving and loading, generation, padding, missing modalities, losses."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from voxmoe.model.mpllm import ModelSettings, MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.model.vision import VisionEncoder, VisionSettings
 from voxmoe.model.weights import digest
-from voxmoe.vocabulary import Kind, Modality, Task
+from voxmoe.segmenting import Segmenter
+from voxmoe.vocabulary import TGH_MOE, Kind, Modality, Task
 from voxmoe.vqa.encoding import encode
 
 GRID = (4, 8, 8)
@@ -110,6 +112,14 @@ def test_other_language_weights_are_refused(model: MpLLM, tmp_path: Path) -> Non
     config.settings["language"]["fingerprint"] = "0" * 16
     with pytest.raises(WeightsError, match="not those that the model was trained on"):
         MpLLM.from_pretrained(tmp_path, config=config)
+
+
+def test_a_model_of_the_other_system_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": TGH_MOE}))
+    with pytest.raises(WeightsError, match=r"a model that reads CT \(.*\), and one that reads brain MRI .* is needed"):
+        MpLLM.from_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match=r"a model that reads CT .* is needed"):
+        Segmenter.from_pretrained(tmp_path)
 
 
 def test_padding_changes_nothing(model: MpLLM, processor: MpLLMProcessor) -> None:
@@ -223,6 +233,22 @@ def test_the_text_loss_is_that_of_the_logits_without_padding(model: MpLLM, proce
         for row, length in enumerate(lengths)
     ]
     torch.testing.assert_close(output.losses["text"], torch.stack(rows).mean())
+
+
+def test_logits_are_computed_for_labels_alone(model: MpLLM, processor: MpLLMProcessor) -> None:
+    batch = processor(QUESTIONS, [make_study(seed=1), make_study(seed=2)], ["<1%", "in the frontal lobe"])
+    read: list[torch.Size] = []
+    hook = model.language_model.get_output_embeddings().register_forward_hook(
+        lambda module, given, logits: read.append(logits.shape)
+    )
+    try:
+        with torch.no_grad():
+            model(**batch, targets=targets(2))
+    finally:
+        hook.remove()
+    ((rows, words),) = read
+    assert rows == batch["answer_mask"].sum()
+    assert words == model.language_model.config.vocab_size
 
 
 def test_the_prompt_moves_the_experts(model: MpLLM, processor: MpLLMProcessor) -> None:

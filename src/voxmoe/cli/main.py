@@ -14,7 +14,16 @@ import typer
 
 from voxmoe.cli.readers import readers
 from voxmoe.cli.speech import speak_logs
-from voxmoe.errors import CacheError, DatasetError, ImageError, LabelError, QuestionError, StudyError, VoxmoeError
+from voxmoe.errors import (
+    CacheError,
+    DatasetError,
+    ImageError,
+    LabelError,
+    QuestionError,
+    ResultsError,
+    StudyError,
+    VoxmoeError,
+)
 
 if TYPE_CHECKING:
     from voxmoe.answering import Answerer, Drawn
@@ -207,7 +216,9 @@ def collect(
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
     tables: Annotated[
         list[str],
-        typer.Argument(metavar="TABLE..", help="Its tables or their folder; SPLIT=TABLE says which split one is."),
+        typer.Argument(
+            metavar="TABLE..", help="table2, 3, 4, 12, 13, 14; figure3, memory, ablations; ct-main, ct-ablation."
+        ),
     ],
     images: Annotated[Path, typer.Option(help="The folder that the paths of images are relative to.")],
     metadata: Annotated[
@@ -517,6 +528,9 @@ def evaluate(
     from voxmoe.evaluation.results import save
     from voxmoe.vqa.ct.dataset import is_ct_dataset
 
+    for file in (out, predictions):
+        if file is not None and file.is_dir():
+            raise ResultsError(f"{file}: is a folder; name a file to write")
     with show.Progress() as progress:
         if is_ct_dataset(dataset):
             from voxmoe.evaluation.reading import evaluate_reader
@@ -553,9 +567,10 @@ def evaluate(
                 seed=seed,
                 report=progress.report,
             )
+    if out is not None:
+        save(out, found)  # before anything is printed: a pipe that was closed must not lose it
     show.result(found, show.evaluation, json)
     if out is not None:
-        save(out, found)
         show.note(f"all tables: voxmoe results {out}")
 
 
@@ -581,9 +596,7 @@ def router(
     dataset: Annotated[Path | None, typer.Option(help="Also weigh the questions of this dataset.")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Also write weights and correlations here (JSON).")] = None,
-    figure: Annotated[
-        Path | None, typer.Option(help="Also draw the correlations here (png, pdf, svg), with the JSON beside.")
-    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Also draw the correlations here (png, pdf, svg).")] = None,
     json: Json = False,
 ) -> None:
     """The experts' weights by prompt: correlations of the 15 template questions about every label, entropy, load."""
@@ -592,13 +605,15 @@ def router(
     from voxmoe.evaluation.heatmap import draw_correlations
     from voxmoe.evaluation.results import save
     from voxmoe.evaluation.router import study_router
+    from voxmoe.pictures import check_picture
 
-    record = study_router(model_at(model), dataset=dataset, split=split)
     if figure is not None:
-        draw_correlations(figure, record)
-        out = out or figure.with_suffix(".json")
+        check_picture(figure)
+    record = study_router(model_at(model), dataset=dataset, split=split)
     if out is not None:
         save(out, record)
+    if figure is not None:
+        draw_correlations(figure, record)
     show.result(record, show.router, json)
 
 
@@ -639,6 +654,8 @@ def ask(
 
     named = _named(t1, t1gd, t2, flair)
     folder, questions = (None, arguments) if named else (arguments[0], arguments[1:])
+    if named and Path(arguments[0]).exists():
+        raise StudyError(f"{arguments[0]}: a study or CT was named beside files of images; give the one or the other")
     if not questions:
         raise QuestionError('no question was given; ask e.g. voxmoe ask STUDY "How large is the enhancing tissue?"')
 
@@ -682,12 +699,14 @@ def ask(
 
             assert files.profile is not None
             measured = measure_study(answerer, study, files.profile, mask, files.space)
-            drawn = None if heads_alone else measured.drawn
-        else:
-            drawn = None if heads_alone else _drawn(answerer, study, files, files.profile, progress)
+        masks = {measured.profile.name: measured.drawn} if measured is not None else {}
         answers = []
         for number, question in enumerate(questions):
+            known = None if heads_alone else answerer.measured_by(question, files.profile)
+            if known is not None and known.name not in masks:
+                masks[known.name] = _drawn(answerer, study, files, known, progress)
             progress.report("answering", number, len(questions))
+            drawn = None if known is None else masks[known.name]
             answers.append(answerer.ask(study, question, drawn=drawn))
         said = [answer.to_json() for answer in answers]
         if measured is not None:
@@ -753,7 +772,8 @@ def segment(
     named = _named(t1, t1gd, t2, flair)
     if len(arguments) != (1 if named else 2):
         raise StudyError(
-            "name the mask to write, and a study unless its files are named: voxmoe segment STUDY OUT.nii.gz"
+            "name the mask to write, and either a study or its files: voxmoe segment STUDY OUT.nii.gz, or voxmoe "
+            "segment OUT.nii.gz --t1 FILE .."
         )
     folder, out = (None if named else arguments[0]), Path(arguments[-1])
     if not out.name.endswith((".nii", ".nii.gz")):
@@ -761,8 +781,13 @@ def segment(
     with show.Progress() as progress:
         progress.report("reading the study", 0, 1)
         from voxmoe.imaging.layouts import require_profile
+        from voxmoe.imaging.places import file_of
         from voxmoe.imaging.study import load_study
 
+        whole = _files(folder, named, [])
+        inputs = [file_of(place) for place in whole.images.values()] + ([whole.mask] if whole.mask else [])
+        if out.exists() and any(out.samefile(file) for file in inputs):
+            raise ImageError(f"{out}: is a file of the study itself; name another one to write the mask to")
         files = require_profile(_files(folder, named, without or []), profile)
         assert files.profile is not None
         study = load_study(files)
@@ -817,6 +842,7 @@ def report(
         assert study is not None
         scans.report(place, study, json)
         return
+    _refuse_in_report(study, named, mask, {"--model": model, "--heads-alone": heads_alone}, protocol)
     if place is not None and not mask:
         scans.check_study(study, place)
     with show.Progress() as progress:
@@ -824,21 +850,27 @@ def report(
             if study is None:
                 raise StudyError("--mask reports a study's folder or a mask; name it")
             progress.report("measuring the mask", 0, 1)
+            from voxmoe.imaging.layouts import require_profile
             from voxmoe.reporting import report_of_mask
             from voxmoe.vocabulary import Modality
             from voxmoe.vqa.measure import files_of, measure
 
             if unread := [f"--{modality.lower()}" for modality in named if modality is not Modality.T1]:
                 raise StudyError(f"--mask reports a mask, beside which T1 alone is read; leave out {', '.join(unread)}")
-            findings = measure(Path(study), profile=profile, protocol=protocol, t1=t1)
-            there = {*files_of(Path(study), profile).images, *named} - set(without or ())
-            found = report_of_mask(Path(study).name, findings, tuple(m for m in Modality if m in there))
+            files = require_profile(files_of(Path(study), profile), profile)
+            left_out = _left_out(without or [])
+            findings = measure(Path(study), profile=profile, protocol=protocol, t1=t1, without=left_out)
+            there = tuple(m for m in Modality if m in {*files.images, *named} - left_out)
+            assert files.profile is not None
+            found = report_of_mask(Path(study).name, files.profile, findings, there)
         else:
             progress.report("reading the study", 0, 1)
-            from voxmoe.imaging.layouts import profile_named
+            from voxmoe.imaging.layouts import require_profile
             from voxmoe.imaging.study import load_study
 
             files = _files(study, named, without or [])
+            if profile is not None:
+                files = require_profile(files, profile)
             loaded = load_study(files)
             progress.report("loading the model", 0, 1)
             from voxmoe.answering import Answerer
@@ -846,9 +878,14 @@ def report(
 
             assert place is not None
             answerer = Answerer.from_pretrained(place)
-            wanted = profile_named(profile) if profile else files.profile
-            drawn = None if heads_alone else _drawn(answerer, loaded, files, wanted, progress)
-            found = report_by_model(answerer, loaded, wanted, drawn)
+            asked = answerer.profile(files.profile)
+            if profile is not None and asked is not files.profile:
+                raise LabelError(
+                    f"--profile {profile}: {place} was not trained on its labels; it reports those of "
+                    f"{', '.join(answerer.model.settings.profiles)}: name one of these, or leave it out"
+                )
+            drawn = None if heads_alone else _drawn(answerer, loaded, files, asked, progress)
+            found = report_by_model(answerer, loaded, asked, drawn)
     show.result(found.to_json(), show.report, json)
 
 
@@ -856,7 +893,10 @@ def report(
 def reproduce(
     tables: Annotated[
         list[str],
-        typer.Argument(metavar="TABLE..", help="table2 to table14, figure3, memory, ablations, ct-main, ct-ablation."),
+        typer.Argument(
+            metavar="TABLE..",
+            help="table2, table3, table4, table12 to table14, figure3, memory, ablations, ct-main, ct-ablation.",
+        ),
     ],
     scale: Annotated[str, typer.Option(help="pocket: phantoms, two cores; paper: BraTS, a GPU.")] = "pocket",
     out: Annotated[Path, typer.Option(help="Folder for cohorts, models and tables.")] = Path("runs/reproduction"),
@@ -901,19 +941,36 @@ def _named(*paths: Path | None) -> "dict[Modality, Path]":
 
 
 def _drawn(
-    answerer: "Answerer", study: "Study", files: "StudyFiles", profile: "Profile | None", progress: "Progress"
+    answerer: "Answerer", study: "Study", files: "StudyFiles", profile: "Profile", progress: "Progress"
 ) -> "Drawn | None":
-    """What a model weighs into its answers: what is measured in the mask that it draws; None where it has not learnt to
-    weigh, or draws none of these labels."""
+    """What a model weighs into its answers: what is measured in the mask that it draws by a profile; None where it has
+    not learnt to weigh, or draws none of these labels."""
     if answerer.consensus is None:
         return None
     progress.report("measuring", 0, 1)
     from voxmoe.evidence import measure_study
 
     try:
-        return measure_study(answerer, study, answerer.profile(profile), space=files.space).drawn
+        return measure_study(answerer, study, profile, space=files.space).drawn
     except LabelError:
         return None
+
+
+def _refuse_in_report(
+    study: str | None,
+    named: "dict[Modality, Path]",
+    mask: bool,
+    of_models: "dict[str, object]",
+    protocol: str,
+) -> None:
+    """Raise `StudyError` for what a report would not heed."""
+    if mask and (unread := [name for name, given in of_models.items() if given]):
+        raise StudyError(f"--mask reports a mask, which no model reads; leave out {', '.join(unread)}")
+    if not mask and protocol != PROTOCOL:
+        raise StudyError(f"--protocol {protocol}: masks alone are measured by it; say --mask, or leave it out")
+    if not mask and study is not None and named:
+        files = ", ".join(f"--{modality.lower()}" for modality in named)
+        raise StudyError(f"{study}: was named beside {files}; give the study or its files")
 
 
 def _files(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "StudyFiles":
@@ -921,14 +978,20 @@ def _files(folder: str | None, named: "dict[Modality, Path]", without: list[str]
     from dataclasses import replace
 
     from voxmoe.imaging.layouts import find_study, study_from_paths
-    from voxmoe.vocabulary import Modality
 
     files = study_from_paths(named) if folder is None else find_study(folder)
-    left_out = {name.lower() for name in without}
-    if unknown := left_out - {modality.lower() for modality in Modality}:
+    left_out = _left_out(without)
+    return replace(files, images={m: path for m, path in files.images.items() if m not in left_out})
+
+
+def _left_out(without: list[str]) -> "set[Modality]":
+    """The modalities of these names; raises `StudyError` for one that is unknown."""
+    from voxmoe.vocabulary import Modality
+
+    by_name = {modality.lower(): modality for modality in Modality}
+    if unknown := {name.lower() for name in without} - by_name.keys():
         raise StudyError(f"no modality is called {min(unknown)!r}; there are {', '.join(Modality)}")
-    kept = {modality: path for modality, path in files.images.items() if modality.lower() not in left_out}
-    return replace(files, images=kept)
+    return {by_name[name.lower()] for name in without}
 
 
 def run() -> None:
@@ -942,6 +1005,10 @@ def run() -> None:
         app()
     except VoxmoeError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -23,7 +23,7 @@ from rich.progress import Task as RichTask
 from rich.table import Table
 from rich.text import Text
 
-from voxmoe.vocabulary import ABSENT, NO_REGION, NOT_ASKED, Task
+from voxmoe.vocabulary import ABSENT, NO_REGION, NOT_ASKED, SPREADS, Task
 
 if TYPE_CHECKING:
     from voxmoe.evaluation import tables
@@ -32,9 +32,10 @@ _WIDE = 160
 """Columns where the output goes to a file or a pipe."""
 
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 err = Console(
     highlight=False,
+    markup=False,  # what is printed has names and words of others in it
     soft_wrap=True,
     width=None if sys.stderr.isatty() else _WIDE,
     stderr=True,
@@ -61,7 +62,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.bars = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _RateColumn(),
@@ -360,7 +361,7 @@ def evaluation_page(results: dict[str, Any]) -> None:
 
     made = _tables_of(results)
     tables = [*made.summary(results), *made.details(results)]
-    out.print("\n\n".join([*made.headline(results), to_markdown(tables)]) + "\n", markup=False)
+    out.print("\n\n".join([*made.headline(results), to_markdown(tables)]) + "\n")
 
 
 def router(record: dict[str, Any]) -> None:
@@ -419,28 +420,30 @@ def scan_answers(found: dict[str, Any] | list[dict[str, Any]]) -> None:
     for number, answer in enumerate(found if isinstance(found, list) else [found]):
         if number:
             out.print()
-        out.print(f"Q  {answer['question']}", markup=False)
-        out.print(f"A  {answer['text']}", markup=False)
+        out.print(f"Q  {answer['question']}")
+        out.print(f"A  {answer['text']}")
         choice, task = answer["choice"], answer["task"]
         if choice:
-            out.print(f"   the text names {choice['letter']}. {choice['text']}", markup=False)
+            out.print(f"   the text names {choice['letter']}. {choice['text']}")
         if answer["choices"]:
             weighed = (f"{one['letter']}. {one['text']} {one['probability']:.0%}" for one in answer["choices"])
-            out.print(f"   likelihood of each choice: {', '.join(weighed)}", markup=False)
+            out.print(f"   likelihood of each choice: {', '.join(weighed)}")
         experts = f"experts for {task['name']} {task['probability']:.0%}" if task else "no task experts"
         out.print(f"   {experts}   {answer['seconds']:.1f} s")
 
 
 def scan_report(found: dict[str, Any]) -> None:
-    out.print(f"FINDINGS   {found['text']}", markup=False)
-    out.print(f"SOURCE     the model {found['model']}", markup=False)
+    out.print(f"FINDINGS   {found['text']}")
+    out.print(f"SOURCE     the model {found['model']}")
     out.print(f"LIMITS     {found['limits']}")
 
 
-def _shape(shape: dict[str, Any], components: int) -> str:
+def _shape(shape: dict[str, Any], spread: dict[str, Any]) -> str:
+    """With the numbers that the protocol goes by: the core's, or the means of the components of scattered lesions."""
     numbers = ", ".join(f"{name} {shape[name]:.2f}" for name in ("sphericity", "elongation") if shape[name] is not None)
-    mean = "means of the components: " * (components > 1)
-    return f"{shape['category']} ({mean}{numbers})" if numbers else str(shape["category"])
+    _, satellites, scattered = SPREADS
+    of = {satellites: "of the largest component: ", scattered: "means of the components: "}.get(spread["category"], "")
+    return f"{shape['category']} ({of}{numbers})" if numbers else str(shape["category"])
 
 
 def _evidence(evidence: dict[str, Any]) -> None:
@@ -459,7 +462,7 @@ def _evidence(evidence: dict[str, Any]) -> None:
         count = spread["components"]
         parts = f"{count} component{'s' * (count != 1)}, the largest {spread['core_fraction']:.0%}"
         out.print(
-            f"     {key}: {label['volume_mm3'] / 1000:.1f} mL ({share}); {regions}; {_shape(shape, count)}; "
+            f"     {key}: {label['volume_mm3'] / 1000:.1f} mL ({share}); {regions}; {_shape(shape, spread)}; "
             f"{spread['category']} ({parts})"
         )
     if not evidence["agreement"]:
@@ -469,6 +472,9 @@ def _evidence(evidence: dict[str, Any]) -> None:
         said = f"disagree with it on {', '.join(against)}" if against else "agree with it"
         if tasks:
             out.print(f"   the heads about {key} {said}")
+        weighed = (evidence["agreement_weighed"] or {}).get(key, {})
+        if otherwise := [task for task, agrees in weighed.items() if not agrees]:
+            out.print(f"   weighed, the answer about {key} is not what was measured on {', '.join(otherwise)}")
     if evidence["picture"]:
         out.print(f"   picture: {evidence['picture']}")
 

@@ -7,7 +7,7 @@ class _Speech(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from voxmoe.cli import show
 
-        show.err.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+        show.err.print(record.getMessage())
 
 
 def speak_logs() -> None:

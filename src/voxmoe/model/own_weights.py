@@ -6,7 +6,7 @@ What both systems share: parts draw their own weights, loading is strict, and on
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -16,6 +16,22 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 from voxmoe.errors import WeightsError
 from voxmoe.files import write_bytes
 from voxmoe.model.weights import check_fit
+from voxmoe.vocabulary import MPLLM, TGH_MOE
+
+C = TypeVar("C", bound=PreTrainedConfig)
+_READS = {MPLLM: "brain MRI", TGH_MOE: "CT"}
+
+
+def config_at(place: str | os.PathLike[str], kind: type[C]) -> C:
+    """The configuration of the model in a folder or on the hub; raises `WeightsError` if it is of another system."""
+    found = kind.get_config_dict(place)[0].get("model_type")
+    if found != kind.model_type and found in _READS:
+        raise WeightsError(
+            f"{place}: is a model that reads {_READS[found]} ({found}), and one that reads {_READS[kind.model_type]} "
+            f"({kind.model_type}) is needed here"
+        )
+    config: C = kind.from_pretrained(place)
+    return config
 
 
 class OwnWeights(PreTrainedModel):
@@ -50,9 +66,10 @@ class OwnWeights(PreTrainedModel):
         """The saved model in evaluation mode, from a folder or the hub; what it does not hold comes from its recorded
         source.
 
-        Loading is strict: a missing or unexpected key is a `WeightsError` that lists it.
+        Loading is strict: a missing or unexpected key is a `WeightsError` that lists it, a model of another system one
+        that names it.
         """
-        model = cls.unstarted(kwargs.get("config") or cls.config_class.from_pretrained(place))
+        model = cls.unstarted(kwargs.get("config") or config_at(place, cls.config_class))
         model.load_own_state(load_file(weights_file(place)))
         model.eval()
         return model

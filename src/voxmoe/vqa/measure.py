@@ -1,5 +1,6 @@
 """Findings of what a user names: a study, or a mask alone."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from voxmoe.errors import AtlasError
@@ -59,8 +60,10 @@ def measure(
     t1: Path | None = None,
     atlas: str | None = None,
     space: str | None = None,
+    without: Collection[Modality] = (),
 ) -> Findings:
-    """Findings of the study in a folder (or DATASET/STUDY), or of a mask file with the T1 image given, if any.
+    """Findings of the study in a folder (or DATASET/STUDY), or of a mask file with the T1 image given, if any; the
+    modalities `without` are not looked at.
 
     An atlas or space that was asked for has to fit; the default one, where it does not, leaves the regions out with
     the reason.
@@ -74,7 +77,8 @@ def measure(
     if mask is None:
         study = load_study(files, with_mask=True)
         assert study.mask is not None
-        mask, images = study.mask, dict(study.images)
+        mask = study.mask
+        images = {modality: image for modality, image in study.images.items() if modality not in without}
     if t1 is not None:
         images[Modality.T1] = read_image(t1)
         check_same_grid(mask, images[Modality.T1])
