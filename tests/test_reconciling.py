@@ -80,6 +80,12 @@ def test_an_answer_weighs_in_what_is_measured_and_keeps_what_the_heads_say(recon
     assert both.out_of_scope == alone.out_of_scope
     agreement = measured.behind(both).agreement["RC"]
     assert agreement == measured.behind(alone).agreement["RC"]  # held against it is what the heads say
+    assert measured.behind(alone).weighed is None
+    weighed = measured.behind(both).weighed
+    assert weighed is not None
+    found = measured.findings.labels["RC"]
+    assert weighed["RC"][Task.VOLUME] == (both.terms.named(Task.VOLUME) == set(found.answer(Task.VOLUME)))
+    assert measured.behind(both).to_json()["agreement_weighed"]["RC"].keys() == weighed["RC"].keys()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +107,17 @@ def test_a_label_table_of_the_dataset_s_own_is_weighed_by_its_names(reconciled: 
     own = replace(GLI, name="bids:somewhere")
     both = answerer.ask(study, QUESTION, drawn=measure_study(answerer, study, own).drawn)
     assert both.terms == answerer.ask(study, QUESTION, drawn=measure_study(answerer, study, GLI).drawn).terms
+
+
+def test_a_question_is_measured_by_the_study_s_labels_or_else_by_those_that_it_names(reconciled: Path) -> None:
+    answerer = Answerer.from_pretrained(reconciled)
+    assert answerer.measured_by(QUESTION) == answerer.measured_by(QUESTION, GLI) == GLI
+    assert answerer.measured_by("How large is the Peritumoral Edema?") is None, "it was not learnt about"
+    other = profile_named("met-2025")  # which has the same names
+    assert answerer.measured_by(QUESTION, other) == other
+    assert answerer.measured_by(QUESTION, profile_named("brats-2021")) is None, "the study has no such label"
+    answerer.consensus = None
+    assert answerer.measured_by(QUESTION) is None
 
 
 def test_what_is_measured_in_a_given_mask_is_not_weighed_in(reconciled: Path, cohort: Path) -> None:

@@ -16,10 +16,14 @@ from voxmoe.evaluation import results as files
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.evaluation.text_answers import read_answer
 from voxmoe.files import sha256
+from voxmoe.imaging.layouts import profile_named
+from voxmoe.imaging.phantoms import write_cohort
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.recipe import load_recipe
 from voxmoe.training.run import train
 from voxmoe.vocabulary import CLASSES, EXCLUSIVE_TASKS, REGIONS
+from voxmoe.vqa.dataset import build_dataset
+from voxmoe.vqa.protocol import PAPER_V2
 
 Results = dict[str, Any]
 
@@ -226,6 +230,29 @@ def test_the_same_evaluation_gives_the_same_record(tiny_model: Path, dataset: Pa
         tiny_model / "model.safetensors"
     )
     assert first["manifest"]["models"]["mpLLM"]["trained_on"] == [first["manifest"]["dataset"]["sha256"]]
+
+
+def test_what_was_seen_once_is_not_encoded_again(
+    tiny_model: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluate(tiny_model, dataset)
+
+    def look(model: MpLLM, *images: Any) -> None:
+        raise AssertionError("what the encoder sees is in the cache")
+
+    monkeypatch.setattr(MpLLM, "encode_images", look)
+    assert evaluate(tiny_model, dataset) == first
+
+
+def test_a_model_is_asked_about_another_dataset(tiny_model: Path, tmp_path: Path) -> None:
+    write_cohort(tmp_path / "cohort", 3, profile_named("met-2024"), seed=5, jobs=1)
+    build_dataset(tmp_path / "cohort", tmp_path / "met", PAPER_V2, profile="met-2024", jobs=1)
+    found = evaluate(tiny_model, tmp_path / "met", cross=True, split="all")
+    assert (found["studies"], found["questions"]) == (3, 54)
+    assert found["cross"]["asked_about"] == ["met-2024"]
+    for name in ("majority class", "mpLLM"):
+        assert list(found["methods"][name]["by_label"]) == ["NETC", "SNFH", "ET"]
+        assert 0 <= found["methods"][name]["tasks"]["mean"]["value"] <= 100
 
 
 def test_another_profile_is_refused_unless_that_is_wanted(tiny_model: Path, dataset: Path, tmp_path: Path) -> None:

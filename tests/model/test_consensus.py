@@ -1,5 +1,6 @@
 """A consensus learns how far heads and measurement are to be trusted, and changes nothing that was not measured."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from voxmoe.errors import WeightsError
-from voxmoe.model.consensus import FILE, Consensus
+from voxmoe.model.consensus import BELIEF, FILE, Consensus
 from voxmoe.model.heads import SIZES, probabilities
 from voxmoe.vocabulary import CLASSES, EXCLUSIVE_TASKS, NOT_ASKED, REGIONS, Task
 
@@ -43,15 +44,43 @@ def taught(
     return consensus
 
 
-def test_before_it_has_learnt_it_says_what_the_heads_say() -> None:
-    chances = said(20)
-    for task in EXCLUSIVE_TASKS:  # of tasks that are certainly asked
+def believed(chances: dict[str, Tensor], measured: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of tasks that are certainly asked: what was measured is e to the `BELIEF` times as likely as the heads say."""
+    found = {task: chances[task].clone() for task in EXCLUSIVE_TASKS}
+    for task, votes in found.items():
+        votes[torch.arange(len(votes)), measured[task]] *= math.exp(BELIEF)
+        votes /= votes.sum(dim=1, keepdim=True)
+    return found
+
+
+def test_before_it_has_learnt_a_measurement_speaks_for_itself() -> None:
+    chances, measured = said(20), answers(20, 1)
+    for task in EXCLUSIVE_TASKS:
         chances[task][:, 0] = 0
         chances[task] /= chances[task].sum(dim=1, keepdim=True)
-    weighed = Consensus(LABELS)(chances, answers(20, 1), ["ET"] * 20)
+    weighed = Consensus(LABELS)(chances, measured, ["ET"] * 20)
     assert weighed.keys() == chances.keys()
-    for name, values in chances.items():
-        torch.testing.assert_close(weighed[name], values)
+    for task, values in believed(chances, measured).items():
+        torch.testing.assert_close(weighed[task], values)
+    torch.testing.assert_close(weighed["out_of_scope"], chances["out_of_scope"])
+    odds = torch.logit(weighed[Task.REGION][:, 0].double()) - torch.logit(chances[Task.REGION][:, 0].double())
+    asked = chances[Task.REGION][:, CLASSES[Task.REGION].index(NOT_ASKED)] <= 0.5
+    expected = torch.where(measured[Task.REGION][:, 0] == 1, BELIEF, -BELIEF)
+    torch.testing.assert_close(odds[asked], expected[asked].double(), atol=1e-4, rtol=1e-4)
+
+
+def test_what_was_never_measured_in_learning_still_counts() -> None:
+    """No study of those that taught it had so much of the label: the measurement speaks for itself."""
+    truth = answers(300, 1)
+    truth["volume"] = truth["volume"].clamp(max=3)
+    consensus = taught(["ET"] * 300, said(300), truth, truth)
+    chances = said(20, seed=5)
+    chances["volume"] = torch.full_like(chances["volume"], 1 / 7)
+    chances["volume"][:, 0] = 0
+    measured = answers(20, 2)
+    measured["volume"] = torch.full_like(measured["volume"], 6)
+    weighed = consensus(chances, measured, ["ET"] * 20)["volume"]
+    assert (weighed.argmax(dim=1) == 6).all()
 
 
 def test_what_was_not_measured_stays_as_the_heads_say_it() -> None:
@@ -126,7 +155,7 @@ def test_what_is_learnt_is_the_optimum_of_the_penalised_likelihood() -> None:
     def penalised(flat: np.ndarray) -> float:
         trust, shared, own = flat[0], flat[1 : 1 + size**2].reshape(size, size), flat[1 + size**2 :]
         votes = {"ET": own[: size**2].reshape(size, size), "RC": own[size**2 :].reshape(size, size)}
-        total = ((trust - 1) ** 2 + (flat[1:] ** 2).sum()) / 2
+        total = ((trust - 1) ** 2 + ((shared - BELIEF * np.eye(size)) ** 2).sum() + (own**2).sum()) / 2
         for row, label in enumerate(labels):
             told, right = int(measured[task][row]) - 1, int(truth[task][row]) - 1
             heads = chances[task][row, 1:].double().numpy()
@@ -147,7 +176,8 @@ def test_without_anything_to_learn_from_it_stays_as_it_is(where: str) -> None:
     consensus = taught(["ET"] * 10, said(10), *pair)
     for pool in consensus.parts.values():
         assert pool.trust == 1
-        assert not pool.shared.any()
+        assert torch.equal(pool.shared, BELIEF * torch.eye(len(pool.shared)))
+        assert not pool.own.any()
 
 
 def test_it_is_kept_beside_a_model(tmp_path: Path) -> None:

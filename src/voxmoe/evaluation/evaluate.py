@@ -47,6 +47,8 @@ from voxmoe.settings import Settings
 from voxmoe.training.samples import Row, stack_targets
 from voxmoe.vocabulary import Modality, Task
 from voxmoe.vqa.dataset import EVERY, Dataset, open_dataset
+from voxmoe.vqa.encoding import NOTHING
+from voxmoe.vqa.protocol import PAPER_V2, Protocol
 
 _SYSTEMS = {
     "experts": "mpLLM",
@@ -90,7 +92,7 @@ def check_fits(model: MpLLM, dataset: Dataset, cross: bool) -> Record | None:
             f"{', '.join(profiles)}; evaluate it on a dataset of such a profile, or say --cross"
         )
     known = {label.name for name in profiles for label in profile_named(name).labels}
-    names = dict.fromkeys(label.name for name in asked for label in profile_named(name).labels)
+    names = dict.fromkeys(label.name for name in asked for label in dataset.profile_called(name).labels)
     return {
         "trained_on": list(profiles),
         "asked_about": asked,
@@ -287,10 +289,12 @@ def _measure(ledger: _Ledger, name: str, where: Path | str, model: MpLLM, seed: 
     measured, overlap = segment_then_measure(segmenter, dataset, rows, seed, report)
     ledger.add(MEASURED, from_measured(measured, outside), sees=True)
     chances, consensus = ledger.predictions[name].chances, Consensus.beside(where)
-    if consensus is not None:
+    if consensus is not None and Protocol.model_validate(dataset.manifest["protocol"]) == PAPER_V2:
         assert chances is not None  # they come from heads
-        labels = [row["label"] for row in rows]
-        weighed = consensus(tensors(chances), stack_targets(measured), labels)
+        # As where it answers: weighed is what is asked about labels that it has learnt about.
+        known = {label.name for profile in model.settings.profiles for label in profile_named(profile).labels}
+        told = [found if row["label_name"] in known else NOTHING for found, row in zip(measured, rows, strict=True)]
+        weighed = consensus(tensors(chances), stack_targets(told), [row["label"] for row in rows])
         ledger.add(name + AND_MEASURED, from_heads({head: said.numpy() for head, said in weighed.items()}), sees=True)
     return overlap
 

@@ -16,7 +16,6 @@ from voxmoe.evaluation.bootstrap import Estimate, Resampling
 from voxmoe.evaluation.metrics import Scores, Truth, question_scores
 from voxmoe.evaluation.predictions import NO_ANSWER, Predictions
 from voxmoe.evaluation.scoring import task_record
-from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.imaging.volume import where_label
 from voxmoe.segmenting import Segmenter
@@ -59,7 +58,7 @@ def _overlap(predicted: Study, true: Study, profile: Profile) -> dict[str, float
 
 def _measure(segmenter: Segmenter, dataset: Dataset, files: StudyFiles, known: Mapping[str, Any]) -> _Measured:
     """By the rules that the dataset was built by; `known` are the findings of the study's true mask."""
-    profile, rules = profile_named(known["profile"]), Protocol.model_validate(dataset.manifest["protocol"])
+    profile, rules = dataset.profile_called(known["profile"]), Protocol.model_validate(dataset.manifest["protocol"])
     study = load_study(replace(files, profile=profile), with_mask=True)
     predicted = replace(study, mask=segmenter.segment(study, profile))
     atlas = dataset.manifest.get("atlas_from", rules.atlas)

@@ -4,8 +4,8 @@ The heads know what is usual, the measurement knows what the decoder has drawn, 
 other is right. Their opinions are pooled on the scale of logarithms, as naive Bayes would: the heads' probabilities
 with a trust of their own, and for what was measured one vote for each answer, which is learnt once for all labels and
 in addition for each. What is learnt are a few hundred numbers, on studies that model and eye have not learnt from
-(`voxmoe.reconciling`). Whether a task is asked, and what is out of scope, the heads alone decide. This is the project's
-own.
+(`voxmoe.reconciling`). A measurement that these studies never showed speaks for itself (`BELIEF`). Whether a task is
+asked, and what is out of scope, the heads alone decide. This is the project's own.
 
 It stands in a file of its own beside a model's weights, which it leaves as they are.
 
@@ -42,12 +42,13 @@ the label absent by the head for region, or not."""
 _SILENT = 0.5
 """From which chance on the head for region is not asked."""
 _TINY = 1e-6
+BELIEF = 2.0
+"""The vote of what was measured for itself, in nats, before anything is learnt: some seven to one."""
 FILE = "consensus.safetensors"
 
 
 class Consensus(nn.Module):
-    """The heads' probabilities and measurements -> probabilities of the same form. Nothing is learnt in it: the heads'
-    alone."""
+    """The heads' probabilities and measurements -> probabilities of the same form."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         """`labels` are the keys of those that have votes of their own."""
@@ -73,8 +74,9 @@ class Consensus(nn.Module):
     def learn(
         self, chances: Mapping[str, Float[Tensor, "Q A"]], measured: Answers, labels: Sequence[str], targets: Answers
     ) -> None:
-        """Fit trust and votes to what is right of questions (`targets`): the likeliest ones where trust is about 1 and
-        votes are about 0 to begin with (deviation 1). There is one optimum, whatever the start."""
+        """Fit trust and votes to what is right of questions (`targets`): the likeliest ones where trust is about 1, the
+        shared votes are about `BELIEF` for what was measured and 0 for all else, and those of a label about 0 to begin
+        with (deviation 1). There is one optimum, whatever the start."""
         for name, pool in self.parts.items():
             assert isinstance(pool, _Vote)
             said, told, right = _opinions(name, chances), _answers(name, measured), _answers(name, targets)
@@ -120,7 +122,7 @@ class _Vote(nn.Module):
     def __init__(self, size: int, labels: int) -> None:
         super().__init__()
         self.register_buffer("trust", torch.ones(()))
-        self.register_buffer("shared", torch.zeros(size, size))
+        self.register_buffer("shared", BELIEF * torch.eye(size))
         self.register_buffer("own", torch.zeros(labels, size, size))
 
     def forward(
@@ -139,8 +141,9 @@ class _Vote(nn.Module):
     ) -> None:
         if not len(said):
             return
-        start = [torch.ones(()), torch.zeros_like(self.shared), torch.zeros_like(self.own)]
-        weights = [tensor.double().requires_grad_() for tensor in start]
+        believed = BELIEF * torch.eye(len(self.shared), dtype=torch.float64)
+        start = [torch.ones(()), believed, torch.zeros_like(self.own)]
+        weights = [tensor.double().clone().requires_grad_() for tensor in start]
         optimiser = torch.optim.LBFGS(weights, max_iter=200, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
@@ -148,7 +151,7 @@ class _Vote(nn.Module):
             logs = _pool(weights, said.double(), told, labels)
             misfit = -logs[torch.arange(len(wanted)), wanted].sum()
             trust, shared, own = weights
-            doubt = ((trust - 1).square() + shared.square().sum() + own.square().sum()) / 2
+            doubt = ((trust - 1).square() + (shared - believed).square().sum() + own.square().sum()) / 2
             total = (misfit + doubt) / len(wanted)
             torch.autograd.backward(total)
             return total

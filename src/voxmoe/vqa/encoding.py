@@ -33,6 +33,10 @@ def encode(kind: Kind, answers: Mapping[Task, Sequence[str]]) -> Targets:
     )
 
 
+NOTHING = encode(Kind.IN_SCOPE, {})
+"""No answer to any task."""
+
+
 def encode_findings(found: LabelFindings) -> Targets:
     """What is measured of a label as an answer to all tasks; "not asked" where it cannot be."""
     answers = {task: found.answer(task) for task in Task}
