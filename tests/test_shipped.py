@@ -13,6 +13,7 @@ from voxmoe.evaluation.segmented import dice
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.phantoms import draw_phantom
 from voxmoe.imaging.phantoms.phantom import Phantom
+from voxmoe.model.consensus import Consensus
 from voxmoe.segmenting import Segmenter
 from voxmoe.vocabulary import NOT_ASKED, Task
 
@@ -54,6 +55,14 @@ def test_its_record_says_what_it_learnt_from() -> None:
         assert len(steps) == manifest["steps"]
         early, late = (np.mean([step["loss"] for step in part]) for part in (steps[:50], steps[-50:]))
         assert late < early
+
+
+def test_its_consensus_is_there_and_weighs_its_labels() -> None:
+    consensus = Consensus.beside(SHIPPED)
+    assert consensus is not None
+    assert set(consensus.labels) == {label.key for name in PROFILES for label in profile_named(name).labels}
+    assert json.loads((SHIPPED / "manifest.json").read_text())["consensus"]["questions"] > 0
+    assert Answerer.from_pretrained(SHIPPED).consensus is not None
 
 
 @pytest.mark.parametrize("profile", PROFILES)
