@@ -28,8 +28,9 @@ def test_a_cohort_of_cts(voxmoe: Run, tmp_path: Path) -> None:
         assert volume.spacing == pytest.approx(truth.spacing_mm, rel=1e-5)
 
 
-def test_masks_of_brains_are_refused(voxmoe: Run, tmp_path: Path) -> None:
-    code, _, told = voxmoe("phantom", tmp_path / "out", "--ct", "--masks", tmp_path)
+@pytest.mark.parametrize(("option", "value"), [("--masks", "."), ("--profile", "gli")])
+def test_what_is_about_brains_is_refused(voxmoe: Run, tmp_path: Path, option: str, value: str) -> None:
+    code, _, told = voxmoe("phantom", tmp_path / "out", "--ct", option, value)
     assert code == 2
-    assert "leave it out beside --ct" in told.replace("\n", " ")
+    assert f"{option}: for brain MRI; leave it out beside --ct" in told.replace("\n", " ")
     assert not (tmp_path / "out").exists()

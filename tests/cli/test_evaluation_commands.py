@@ -43,6 +43,8 @@ def test_evaluate_prints_tables_and_results_prints_them_again(
     assert again.startswith(printed)
     for words in ("partially-out-of-scope: mpLLM", "F1 macro", "AUROC", "adaptive ECE", "effective experts"):
         assert words in again, words
+    assert json.loads(voxmoe("results", out, "--json")[1]) == found
+    assert json.loads(voxmoe("results", out, out, "--json")[1]) == [found, found]
     code, page, err = voxmoe("results", out, "--markdown")
     assert (code, err) == (0, "")
     titles = [line for line in printed.splitlines() if line.startswith(("accuracy in %", "by label"))]

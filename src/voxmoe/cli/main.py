@@ -89,7 +89,9 @@ def info(json: Json = False) -> None:
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write the cohort to.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of studies.")] = 20,
-    profile: Annotated[str, typer.Option(help="The release whose layout and labels to write.")] = "gli",
+    profile: Annotated[
+        str | None, typer.Option(help="The release whose layout and labels to write.", show_default="gli")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
     masks: Annotated[
         Path | None,
@@ -117,13 +119,14 @@ def phantom(
     if ct:
         from voxmoe.imaging.torso import write_torsos
 
-        if masks is not None or masks_profile is not None:
-            raise StudyError("--masks shapes the lesions of brain MRI; leave it out beside --ct")
+        given = {"--profile": profile, "--masks": masks, "--masks-profile": masks_profile}
+        if unread := [name for name, value in given.items() if value is not None]:
+            raise StudyError(f"{', '.join(unread)}: for brain MRI; leave it out beside --ct")
         with show.Progress() as progress:
             write_torsos(out, n, seed, jobs=jobs, progress=progress.of("drawing CTs"))
         show.note(f"{n} CTs in {out}")
         return
-    layout, real = profile_named(profile), None
+    layout, real = profile_named(profile or "gli"), None
     with show.Progress() as progress:
         if masks is not None:
             real = read_masks(masks, masks_profile, progress.of("reading masks"))
@@ -578,6 +581,7 @@ def evaluate(
 def results(
     files: Annotated[list[Path], typer.Argument(metavar="FILE..", help="Results that `evaluate --out` wrote.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print tables for a page of documentation.")] = False,
+    json: Json = False,
 ) -> None:
     """Print evaluations again, with all their tables: kinds of question, regions, scope, calibration, experts.
 
@@ -586,8 +590,13 @@ def results(
     from voxmoe.cli import show
     from voxmoe.evaluation.results import load_any
 
-    for found in [load_any(file) for file in files]:
-        (show.evaluation_page if markdown else show.evaluation_in_full)(found)
+    loaded = [load_any(file) for file in files]
+    render = show.evaluation_page if markdown else show.evaluation_in_full
+    if json:
+        show.result(loaded if len(loaded) > 1 else loaded[0], render, json)
+        return
+    for found in loaded:
+        render(found)
 
 
 @app.command()
