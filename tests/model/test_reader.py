@@ -342,6 +342,24 @@ def test_no_volume_is_read_once_where_what_was_read_is_not_kept_or_a_window_coun
     assert reader.opened(batch["prefix_ids"], view).opening is None
 
 
+def test_the_router_learns_from_every_prompt_about_a_volume(folders: dict[str, Path]) -> None:
+    """A volume is seen once for all prompts of a group, and each prompt counts."""
+    reader = reader_of(folders["smolvlm"], experts=EXPERTS)
+    prompts = ["where?", "how?", "what does the volume show?"]
+    batch = batch_of(reader, prompts)
+    whose, task = torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])
+    view = reader.view(batch["prompt_ids"], batch["prompt_mask"], pictures(reader, 1), volume=whose, task=task)
+    assert view.routing is not None
+    assert view.whose.tolist() == [0, 0, 1]
+    assert len(view.routing.groups) == 2
+    alone = [batch_of(reader, [prompt]) for prompt in prompts]
+    losses = [
+        reader.view(one["prompt_ids"], one["prompt_mask"], pictures(reader, 1), task=task[[n]]).routing.task_loss
+        for n, one in enumerate(alone)
+    ]
+    torch.testing.assert_close(view.routing.task_loss, torch.stack(losses).mean())
+
+
 def test_the_dense_loss_is_least_where_the_shares_are_told() -> None:
     from voxmoe.model.reader import _dense_loss
 

@@ -117,7 +117,7 @@ def speak(
             view = reader.view(**tensors)
             if view.routing is not None:
                 spoken.usage = view.routing.usage if spoken.usage is None else spoken.usage + view.routing.usage
-                groups = view.routing.logits.argmax(dim=1)[view.whose].tolist()
+                groups = view.routing.logits.argmax(dim=1).tolist()
                 went = zip(task.tolist(), groups, strict=True)
                 counted = Counter((str(TASKS[true]), str(TASKS[group])) for true, group in went)
                 spoken.chosen = counted if spoken.chosen is None else spoken.chosen + counted

@@ -265,13 +265,15 @@ class VolumeReader(OwnWeights):
         if experts is None:
             return View(self.look(pixels, indices, present), whose, None)
         prompts = self._prompt_embedding(prompt_ids, prompt_mask)
+        asked = self.adaptation.route(prompts, task)
         if experts.soft:
             apart, first = torch.arange(len(whose), device=whose.device), list(range(len(whose)))
         else:
-            group = self.adaptation.route(prompts, task).groups[:, 0]
-            _, apart = torch.unique(torch.stack([whose, group], dim=1), dim=0, return_inverse=True)
+            pairs = torch.stack([whose, asked.groups[:, 0]], dim=1)
+            _, apart = torch.unique(pairs, dim=0, return_inverse=True)
             first = [int((apart == one).nonzero()[0]) for one in range(int(apart.max()) + 1)]
-        routing = self.adaptation.route(prompts[first], None if task is None else task[first])
+        # Seen once for all prompts of a group; the router learns from every one.
+        routing = replace(asked, groups=asked.groups[first], weights=asked.weights[first])
         return View(self.look(pixels, indices, present, routing, whose[first]), apart, routing)
 
     def _embed(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L O"]:

@@ -85,9 +85,10 @@ class Routing:
     groups: Int[Tensor, "B A"]
     weights: Float[Tensor, "B A"]
     """Of each of a volume's groups, what its experts' output is multiplied by."""
-    logits: Float[Tensor, "B G"]
-    tasks: Int[Tensor, " B"] | None = None
-    """The true ones, where they are known."""
+    logits: Float[Tensor, "P G"]
+    """Of each prompt, several of which may ask about one volume."""
+    tasks: Int[Tensor, " P"] | None = None
+    """Their true ones, where they are known."""
     passed: dict[int, Passed] = field(default_factory=dict, repr=False)
     """By layer. A layer that is computed again, for the backward pass, leaves what it left first."""
 
