@@ -344,7 +344,7 @@ def test_no_volume_is_read_once_where_what_was_read_is_not_kept_or_a_window_coun
 
 def test_the_router_learns_from_every_prompt_about_a_volume(folders: dict[str, Path]) -> None:
     """A volume is seen once for all prompts of a group, and each prompt counts."""
-    reader = reader_of(folders["smolvlm"], experts=EXPERTS)
+    reader = reader_of(folders["smolvlm"], experts=EXPERTS).train()  # in training each goes to its task's group
     prompts = ["where?", "how?", "what does the volume show?"]
     batch = batch_of(reader, prompts)
     whose, task = torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])
