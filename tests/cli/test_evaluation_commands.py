@@ -113,6 +113,13 @@ def test_router_with_its_picture(voxmoe: Run, tiny_model: Path, dataset: Path, t
     assert "out-of-scope" in printed
     assert len(json.loads(figure.with_suffix(".json").read_text())["correlation"]) == 60
     assert figure.stat().st_size > 10_000
+    assert voxmoe("router", tiny_model, "--figure", figure)[0] == 0, "its own is written anew"
+    other = tmp_path / "results.json"
+    other.write_text("{}")
+    code, _, err = voxmoe("router", tiny_model, "--figure", other.with_suffix(".png"))
+    assert code == 2
+    assert f"{other}: holds something else" in err
+    assert other.read_text() == "{}"
     code, printed, _ = voxmoe("router", tiny_model, "--json")
     assert code == 0
     assert json.loads(printed)["questions"] is None

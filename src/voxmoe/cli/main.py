@@ -605,7 +605,9 @@ def router(
     dataset: Annotated[Path | None, typer.Option(help="Also weigh the questions of this dataset.")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Also write weights and correlations here (JSON).")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Also draw the correlations here (png, pdf, svg).")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw the correlations here (png, pdf, svg), with the JSON beside.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """The experts' weights by prompt: correlations of the 15 template questions about every label, entropy, load."""
@@ -613,11 +615,15 @@ def router(
     from voxmoe.default import model_at
     from voxmoe.evaluation.heatmap import draw_correlations
     from voxmoe.evaluation.results import save
-    from voxmoe.evaluation.router import study_router
+    from voxmoe.evaluation.router import is_study, study_router
     from voxmoe.pictures import check_picture
 
     if figure is not None:
         check_picture(figure)
+        if out is None:
+            out = figure.with_suffix(".json")
+            if out.exists() and not is_study(out):
+                raise ResultsError(f"{out}: holds something else, which the router's would replace; name --out")
     record = study_router(model_at(model), dataset=dataset, split=split)
     if out is not None:
         save(out, record)

@@ -3,6 +3,7 @@
 The template prompts are the paper's 15 questions about every label: 60 for four labels. Shapes: Q prompts, N experts.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,3 +156,12 @@ def _usage_on(model: MpLLM, processor: MpLLMProcessor, dataset: Path | str, spli
     weights = prompt_weights(model, processor, [row["question"] for row in rows])
     groups = {"by_kind": [row["kind"] for row in rows], "by_label": [row["label"] for row in rows]}
     return {"dataset": str(dataset), "split": split, **usage(weights, groups)}
+
+
+def is_study(file: Path) -> bool:
+    """Whether a file holds what `study_router` gave."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "correlation" in found

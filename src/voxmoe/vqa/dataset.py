@@ -381,7 +381,7 @@ def open_dataset(root: Path | str) -> Dataset:
     manifest = _manifest(root)
     if manifest.get("kind") == "ct":
         raise DatasetError(f"{root}: a dataset about CTs (voxmoe collect); one about MRI studies is needed here")
-    if not _is_built(manifest):
+    if not {"images", "questions"} <= manifest.keys():
         raise DatasetError(f"{root}: its manifest.json is of no dataset; make one with voxmoe build COHORT {root}")
     for split in SPLITS:
         if manifest["questions"][split] and not (root / "data" / f"{split}.parquet").is_file():
