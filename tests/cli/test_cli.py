@@ -52,6 +52,16 @@ assert not heavy, heavy
 """
 
 
+def test_help_names_all_that_can_be_named(voxmoe: Run) -> None:
+    from voxmoe.reproduction.run import NAMES
+    from voxmoe.vqa.ct.formats import FORMATS
+
+    for command, names in (("collect", FORMATS), ("reproduce", NAMES)):
+        words = set(re.findall(r"[\w-]+", voxmoe(command, "--help")[1]))
+        assert not set(names) - words, command
+    assert "SPLIT=TABLE" in voxmoe("collect", "--help")[1]
+
+
 def test_help_and_info_import_nothing_heavy() -> None:
     for arguments in (["--help"], ["info", "--json"], ["ask", "--help"]):
         command = [sys.executable, "-c", _LIGHT, *arguments]
@@ -122,6 +132,7 @@ def test_train_evaluate_and_ask(
     assert code == 0
     assert "Q  Is it on the [/left] side, as [red] says?" in out
     fails(voxmoe("ask", study, "--t2", t2, "How large is the edema?"), f"{study}: a study or CT was named beside files")
+    fails(voxmoe("ask", "--t2", t2, "why " * 600), "tokens", "at most 512")
     fails(voxmoe("evaluate", tiny_model, dataset, "--out", tmp_path), f"{tmp_path}: is a folder; name a file to write")
     fails(voxmoe("ask", study, ""), "empty")
     fails(voxmoe("ask", study, "why " * 600), "tokens", "at most 512")

@@ -215,13 +215,16 @@ def build(
 
 @app.command()
 def collect(
-    form: Annotated[str, typer.Argument(metavar="FORMAT", help="m3d-vqa, m3d-cap, ct-rate, radgenome, 3d-rad or own.")],
+    form: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="m3d-vqa, m3d-cap, ct-rate, radgenome, 3d-rad, own, phantom or phantom-slices."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
     tables: Annotated[
         list[str],
-        typer.Argument(
-            metavar="TABLE..", help="table2, 3, 4, 12, 13, 14; figure3, memory, ablations; ct-main, ct-ablation."
-        ),
+        typer.Argument(metavar="TABLE..", help="Its tables or their folder; SPLIT=TABLE says which split one is."),
     ],
     images: Annotated[Path, typer.Option(help="The folder that the paths of images are relative to.")],
     metadata: Annotated[
@@ -593,10 +596,10 @@ def results(
     loaded = [load_any(file) for file in files]
     render = show.evaluation_page if markdown else show.evaluation_in_full
     if json:
-        show.result(loaded if len(loaded) > 1 else loaded[0], render, json)
-        return
-    for found in loaded:
-        render(found)
+        show.result(loaded if len(loaded) > 1 else loaded[0], render, as_json=True)
+    else:
+        for found in loaded:
+            render(found)
 
 
 @app.command()
@@ -669,7 +672,7 @@ def ask(
 
     named = _named(t1, t1gd, t2, flair)
     folder, questions = (None, arguments) if named else (arguments[0], arguments[1:])
-    if named and Path(arguments[0]).exists():
+    if named and os.path.exists(arguments[0]):  # noqa: PTH110 - False, too, for long questions
         raise StudyError(f"{arguments[0]}: a study or CT was named beside files of images; give the one or the other")
     if not questions:
         raise QuestionError('no question was given; ask e.g. voxmoe ask STUDY "How large is the enhancing tissue?"')
@@ -910,7 +913,7 @@ def reproduce(
         list[str],
         typer.Argument(
             metavar="TABLE..",
-            help="table2, table3, table4, table12 to table14, figure3, memory, ablations, ct-main, ct-ablation.",
+            help="table2, table3, table4, table12, table13, table14, figure3, memory, ablations, ct-main, ct-ablation.",
         ),
     ],
     scale: Annotated[str, typer.Option(help="pocket: phantoms, two cores; paper: BraTS, a GPU.")] = "pocket",
