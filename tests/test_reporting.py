@@ -1,5 +1,6 @@
 """The findings report: from a mask exactly what was measured, from a model what its heads say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from voxmoe.imaging.layouts import profile_named
 from voxmoe.reporting import (
     NOT_A_DEVICE,
     NOT_COVERED,
+    Report,
     _answered_label,
     report_by_model,
     report_of_mask,
@@ -86,14 +88,37 @@ def test_heads_that_contradict_each_other_are_named(said: Answer, present: bool,
         (answer(NOT_ASKED, ABSENT, NOT_ASKED, ABSENT), False, "volume and spread"),
         (answer(NOT_ASKED, "oval", NOT_ASKED, "insula"), True, "volume and spread"),
         (answer("<1%", NOT_ASKED, "single lesion"), True, "region and shape"),
-        (answer(NOT_ASKED, NOT_ASKED, NOT_ASKED), False, "volume, region, shape and spread"),
+        (answer(NOT_ASKED, NOT_ASKED, NOT_ASKED), None, "volume, region, shape and spread"),
     ],
 )
-def test_a_head_that_takes_its_task_for_not_asked_finds_nothing(said: Answer, present: bool, unanswered: str) -> None:
+def test_a_head_that_takes_its_task_for_not_asked_finds_nothing(
+    said: Answer, present: bool | None, unanswered: str
+) -> None:
     reported = _answered_label(GLI.labels[0], said.terms, said.by_heads, None, {})
     assert reported.present is present
     assert NOT_ASKED not in {term.name for terms in reported.terms.values() for term in terms}
     assert reported.notes == (f"nothing was answered about {unanswered}",)
+
+
+def test_a_label_about_which_nothing_is_answered_is_neither_seen_nor_not_seen() -> None:
+    nothing = answer(NOT_ASKED, NOT_ASKED, NOT_ASKED).terms
+    gone = answer(ABSENT, ABSENT, ABSENT, ABSENT).terms
+    seen = answer("<1%", "oval", "single lesion", "frontal").terms
+    silent = _answered_label(GLI.labels[0], nothing, nothing, None, dict.fromkeys(Task, 0.97))
+    others = tuple(
+        _answered_label(label, said, said, None, {}) for label, said in zip(GLI.labels[1:3], (gone, seen), strict=True)
+    )
+    report = Report("S1", "model", "m", tuple(Modality), (silent, *others), GLI.name)
+    found = report.to_json()
+    assert [label["present"] for label in found["labels"].values()] == [None, False, True]
+    keys = [label.key for label in GLI.labels]
+    assert f"({keys[0]}): not answered.\n    note: nothing was answered about volume, region" in found["text"]
+    assert f"({keys[1]}): not seen (90%)." in found["text"]
+    summary = f"1 of 2 labels seen ({keys[2]}); regions touched: frontal; 1 not answered ({keys[0]})."
+    assert f"SUMMARY    {summary}" in found["text"]
+    alone = replace(report, labels=(silent,)).to_text()
+    assert f"SUMMARY    1 not answered ({keys[0]})." in alone
+    assert "seen" not in alone
 
 
 def test_nothing_that_is_said_of_a_label_denies_that_it_is_there() -> None:

@@ -40,7 +40,8 @@ class ReportedLabel:
     """What is reported of one label. Terms are empty where the label is absent or a task cannot be answered."""
 
     label: Label
-    present: bool
+    present: bool | None
+    """None where the model answered nothing about it."""
     terms: Mapping[Task, tuple[Term, ...]]
     measured: Mapping[str, Any] | None
     """Volume in mm3 and in percent of the brain, sides of each region, components, core fraction; by a model those of
@@ -86,11 +87,12 @@ class Report:
     def to_text(self) -> str:
         seen = [reported for reported in self.labels if reported.present]
         regions = sorted({term.name for reported in seen for term in reported.terms.get(Task.REGION, ())} - {NO_REGION})
-        summary = f"{len(seen)} of {len(self.labels)} labels seen"
-        if seen:
-            summary += f" ({', '.join(reported.label.key for reported in seen)})"
+        answered = [reported for reported in self.labels if reported.present is not None]
+        summary = [f"{len(seen)} of {len(answered)} labels seen{_keys(seen)}"] if answered else []
         if regions:
-            summary += f"; regions touched: {listed(tuple(regions))}"
+            summary.append(f"regions touched: {listed(tuple(regions))}")
+        if unanswered := [reported for reported in self.labels if reported.present is None]:
+            summary.append(f"{len(unanswered)} not answered{_keys(unanswered)}")
         technique = listed(self.modalities) if self.modalities else "none (a mask alone)"
         if self.modalities and self.missing:
             technique += f"; missing: {listed(self.missing)}"
@@ -104,10 +106,14 @@ class Report:
                 f"LABELS     those of {self.profile}",
                 "FINDINGS",
                 *(f"  {line}" for reported in self.labels for line in _lines(reported)),
-                f"SUMMARY    {summary}.",
+                f"SUMMARY    {'; '.join(summary)}.",
                 f"LIMITS     {NOT_COVERED} {NOT_A_DEVICE}",
             )
         )
+
+
+def _keys(labels: list[ReportedLabel]) -> str:
+    return f" ({', '.join(reported.label.key for reported in labels)})" if labels else ""
 
 
 def _label_json(reported: ReportedLabel) -> dict[str, Any]:
@@ -133,9 +139,12 @@ def _lines(reported: ReportedLabel) -> list[str]:
     """The label's sentence, and its notes."""
     label, measured = reported.label, reported.measured or {}
     head = f"{label.name} ({label.key})" if label.name != label.key else label.key
+    notes = [f"  note: {note}" for note in reported.notes]
+    if reported.present is None:
+        return [f"{head}: not answered.", *notes]
     if not reported.present:
         sure = next((f" ({t.probability:.0%})" for t in reported.terms.get(Task.VOLUME, ()) if t.probability), "")
-        return [f"{head}: not seen{sure}.", *(f"  note: {note}" for note in reported.notes)]
+        return [f"{head}: not seen{sure}.", *notes]
     said = []
     volume = reported.terms.get(Task.VOLUME, ())
     if volume:
@@ -150,7 +159,7 @@ def _lines(reported: ReportedLabel) -> list[str]:
     regions = reported.terms.get(Task.REGION, ())
     if regions:
         said.append("regions: " + listed(tuple(_sided(term, measured.get("sides")) for term in regions)))
-    return [f"{head}: {'; '.join(said)}.", *(f"  note: {note}" for note in reported.notes)]
+    return [f"{head}: {'; '.join(said)}.", *notes]
 
 
 def _measured_label(label: Label, found: LabelFindings) -> ReportedLabel:
@@ -182,8 +191,8 @@ def _answered_label(
     }
     terms[Task.REGION] = tuple(Term(region.name, region.probability) for region in said.regions)
     absent = [task for task in Task if ABSENT in heads.named(task)]
-    decisive = [Task.VOLUME] if terms[Task.VOLUME] else list(Task)
-    present = any(term.name != ABSENT for task in decisive for term in terms[task])
+    decisive = terms[Task.VOLUME] or tuple(term for task in Task for term in terms[task])
+    present = any(term.name != ABSENT for term in decisive) if decisive else None
     contrary = [task for task in Task if (task in absent) == present and heads.named(task)]
     notes = []
     if contrary:

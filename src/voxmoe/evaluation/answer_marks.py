@@ -32,6 +32,8 @@ class Sign(Enum):
     """What stands before is denied."""
     REFUSES = auto()
     UNSURE = auto()
+    OTHER = auto()
+    """Something else than the label: its percents are not of the brain, and that it is not there says nothing."""
     VERB = auto()
 
 
@@ -65,18 +67,28 @@ Piece = list[Fragment]
 
 _EDGES = (0.0, 1.0, 5.0, 10.0, 25.0, 50.0, math.inf)
 """Of `VOLUME_BINS`; what lies above the last bin stays in it, as in the protocols."""
-_WORDS = {"one": 1.0, "five": 5.0, "ten": 10.0, "twenty-five": 25.0, "fifty": 50.0, "seventy-five": 75.0}
-_NUMBER = rf"(?:\d+(?:[.,]\d+)?|{'|'.join(_WORDS)})"
-_PERCENT = r"\s*(?:%|percent\b|per\s+cent\b)"
-_BELOW = r"(?:<=?|≤|less\s+than|under|below|smaller\s+than|at\s+most|up\s+to|not?\s+more\s+than)\s*"
-_ABOVE = r"(?:>=?|≥|more\s+than|over|above|greater\s+than|larger\s+than|at\s+least|not?\s+less\s+than|exceeding)\s*"
-_VOLUME = (
-    rf"(?<![\w.])(?:(?:between\s+)?{_NUMBER}(?:{_PERCENT})?\s*(?:-|to\b|through\b)\s*{_NUMBER}{_PERCENT}"
-    rf"|between\s+{_NUMBER}(?:{_PERCENT})?\s+and\s+{_NUMBER}{_PERCENT}|(?:{_BELOW}|{_ABOVE})?{_NUMBER}{_PERCENT})"
+_UNITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_TEENS = ("ten", "eleven", "twelve", *(f"{stem}teen" for stem in ("thir", "four", "fif", *_UNITS[5:7], "eigh", "nine")))
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORDS = dict(zip((*_UNITS, *_TEENS, *_TENS), (*range(1, 20), *range(20, 100, 10)), strict=True))
+_NUMBER = (
+    rf"(?:\d+(?:[.,]\d+)?|\b(?:(?:{'|'.join(_TENS)})(?:[\s-](?:{'|'.join(_UNITS)}))?|{'|'.join((*_TEENS, *_UNITS))})\b)"
 )
-_CERTAINTY = (
-    rf"{_NUMBER}{_PERCENT}\s*(?:sure|certain|confiden|probab|chance|likel|accura)\w*"
-    rf"|\b(?:confidence|certainty|probability|likelihood|chance)(?:\s+(?:of|is|at|level))*\s*[:=]?\s*{_NUMBER}{_PERCENT}"
+_PERCENT = r"\s*(?:%|percent\b|per\s+cent\b)"
+_BELOW = (
+    r"(?:<=?|≤|(?:less|smaller|lower|fewer)\s+than|under|below|at\s+most|up\s+to|not?\s+more\s+than|nearly|almost|"
+    r"(?:half|third|quarter|tenth|fraction)\s+of)\s*"
+)
+_ABOVE = (
+    r"(?:>=?|≥|(?:more|greater|larger|higher)\s+than|over|above|at\s+least|not?\s+less\s+than|exceed(?:s|ing)|"
+    r"in\s+excess\s+of|upwards?\s+of)\s*"
+)
+_OR_LESS, _OR_MORE = r"\s+or\s+(?:less|below|under|lower|smaller)\b", r"\s+or\s+(?:more|above|over|higher|greater)\b"
+_OF_BRAIN = r"(?:\s+of\s+(?:the\s+)?(?:(?:whole|entire|total)\s+)?brain\b(?!\W*stem))?"
+_VOLUME = (
+    rf"(?<![\w.])(?<!\bpoint\s)(?:(?:between\s+)?{_NUMBER}(?:{_PERCENT})?\s*(?:-(?:to-)?|to\b|through\b)\s*"
+    rf"{_NUMBER}{_PERCENT}|between\s+{_NUMBER}(?:{_PERCENT})?\s+and\s+{_NUMBER}{_PERCENT}"
+    rf"|(?:{_BELOW}|{_ABOVE})?{_NUMBER}{_PERCENT}(?:{_OR_LESS}|{_OR_MORE})?){_OF_BRAIN}"
 )
 
 
@@ -86,14 +98,20 @@ def _bin(low: float, high: float) -> str:
     return fits[0] if fits else ""
 
 
+def _value(number: str) -> float:
+    if number[0].isdigit():
+        return float(number.replace(",", "."))
+    return float(sum(_WORDS[word] for word in re.split(r"[\s-]", number)))
+
+
 def _volume_value(text: str) -> str:
-    found = [_WORDS.get(number) or float(number.replace(",", ".")) for number in re.findall(_NUMBER, text)]
+    found = [_value(number) for number in re.findall(_NUMBER, text)]
     if len(found) == 2:
-        return _bin(*found)
+        return _bin(*sorted(found))
     (value,) = found
-    if re.match(_BELOW, text):
+    if re.match(_BELOW, text) or re.search(_OR_LESS, text):
         return _bin(0.0, value)
-    if re.match(_ABOVE, text):
+    if re.match(_ABOVE, text) or re.search(_OR_MORE, text):
         return _bin(value, math.inf)
     # A value on an edge belongs to the bin above it; nothing at all is a label that is absent.
     above = (name for name, edge in zip(VOLUME_BINS, _EDGES[1:], strict=True) if value < edge)
@@ -129,8 +147,8 @@ _SHAPE = (
 )
 _SINGLE_LESION, _CORE_WITH_SATELLITES, _SCATTERED_LESIONS = SPREADS
 _SATELLITES = r"satellites?\b(?:\s+(?:lesions?|foci|nodules?)\b)?"
-_ONE = r"\b(?:single|solitary|(?<!more\sthan\s)one)\s+(?:\w+\s+)?(?:lesion|mass)\b"
-_WITH = r"\s+(?:with|plus|and)\s+(?!no\b)(?:(?!no\b)\w+\s+){0,3}"
+_ONE = r"\b(?:(?:a\s+)?single|solitary|one)\s+(?:\w+\s+)?(?:lesion|mass)\b"
+_WITH = r"\s+(?:with|plus|and)\s+(?:(?!(?:no|neither|hardly|barely)\b)\w+\s+){0,3}"
 _CORE = rf"(?:\bcore\b|{_ONE}){_WITH}{_SATELLITES}|\b{_SATELLITES}"
 _SINGLE = rf"{_ONE}(?!\s+with\W*$|{_WITH}satel)"
 _SCATTERED = r"\bscattered\b(?:\s+(?:lesions?|foci)\b)?"
@@ -143,6 +161,24 @@ _CUES = {
     Task.SHAPE: rf"\b{_FORMS}",
     Task.SPREAD: r"\b(?:spread|distribution|distributed|dispersion|dispersed)\b",
 }
+_CHANCE = (
+    r"(?:survival|mortality|prognosis|risk|recurrence|odds|chance|likelihood|probability|confidence|certainty|accuracy|"
+    r"ki-?67|methylation)"
+)
+_NO_VOLUME = (
+    rf"\b{_CHANCE}(?:\s+(?:of|is|was|at|level|rate))*\s*[:=]?\s*{_VOLUME}"
+    rf"|{_VOLUME}(?:\s*(?:\S+-year\s+)?(?:sure|certain|confident|probable|likely|accurate|{_CHANCE})\b"
+    rf"|(?=\s+of\s+(?:(?:the|all|this|whole|entire|overall|left|right)\s+)*(?:{_REGION_WORDS}|"
+    r"(?:it|its|them|lesions?|tumou?rs?|mass|patients|cases|cells|{label})(?![\w-])|"
+    r"total\b(?!\s+(?:\w+\s+)?(?:brain|volume)\b))))"
+    rf"|\b(?:(?:in|de)creased?|gr[eo]wn?|shr[au]nk|reduced|changed)\s+by\s+{_NUMBER}{_PERCENT}"
+)
+"""A chance, a share of patients or of less than the brain, a change."""
+_OTHER = (
+    rf"\b(?:{_CHANCE}|elsewhere|other|another|second|additional|shift|mass\s+effect|ha?emorrhage|bleeding|"
+    r"hydrocephalus|herniation|calcifications?|diagnosis|grade|mutations?)\b"
+)
+"""After "the risk" a percentage is none of the brain; "no lesion elsewhere" does not say that the label is absent."""
 _SEEN = (
     r"(?:present|seen|visible|identified|detected|found|observed|visuali[sz]ed|apparent|evident|demonstrated|noted|"
     r"appreciated)"
@@ -180,35 +216,57 @@ _REFUSES = "|".join(
     )
 )
 _NO_DENIAL = (
-    r"\bnot\s+(?:only|just|merely|simply|solely|absent)\b|\b(?:no|without(?:\s+a)?)\s+doubt\b|"
-    r"\bnot\s+(?:extend(?:ing)?\s+)?beyond\b|\bround\s+of\b|\bfocus\s+on\b"
+    r"\bnot\s+(?:only|just|merely|simply|solely)\b(?!\s+(?:a\s+)?(?:single|solitary|one)\b)|"
+    r"\bnot\s+(?:absent|n\s?/\s?a)\b|\b(?:no|without(?:\s+a)?|beyond(?:\s+a(?:ny)?)?)\s+doubt\b|"
+    r"\bnot\s+(?:extend(?:ing)?\s+)?beyond\b|\b(?:round|focus)\s+of\b|\bfocus\s+(?:is\s+)?on\b"
 )
-_UNSURE = r"\b(?:unclear|uncertain|unknown|indeterminate|equivocal|not\s+(?:clear|certain|known))\b"
+_UNSURE = r"\b(?:unclear|uncertain|unknown|indeterminate|equivocal|doubtful|doubts?|not\s+(?:clear|certain|known))\b"
+_TOUCHED = r"(?:involved|affected|touched|reached|invaded|infiltrated|included|implicated|occupied|covered)"
+_AFTER_IS = "|".join(rf"(?<=\b{verb}\s)" for verb in ("is", "are", "appear", "appears", "looks", "remain", "remains"))
 _DENIED = (
-    r"\b(?:spared|uninvolved|unaffected|excluded|ruled\s+out|unlikely)\b|\bnot\s+(?:\w+ly\s+)?(?:involved|affected)\b"
+    r"\b(?:spared|uninvolved|unaffected|excluded|ruled\s+out|unlikely(?!\s+to\b)|not\s+(?:among|(?:one|part)\s+of))\b"
+    rf"|\b(?:not|unlikely\s+to)\s+(?:(?:\w+ly|appears?|seems?|to|be|been)\s+)*{_TOUCHED}\b"
+    rf"|(?:{_AFTER_IS})(?:(?:entirely|completely|otherwise)\s+)?"
+    r"(?:normal|unremarkable|intact|preserved|healthy|untouched|clear|free)\b(?!\s+(?:in|on|of|from|that)\b)"
     r"|\b(?:no|without)\s+(?:evidence\s+of\s+)?involvement\b(?!\s+(?:of|in)\b)"
+    r"|\b(?:free|clear|devoid|negative)\s+(?:of|from|for)\s+(?:any\s+)?"
+    r"(?:disease|lesions?|tumou?r|involvement|{label})(?!\w)"
+)
+_BESIDE = (
+    r"(?:(?:adjacent|next|close|anterior|posterior|superior|inferior|medial|lateral)\s+to|near|abut(?:s|ting)|"
+    r"border(?:s|ing)|short\s+of)"
 )
 _DENIES = (
-    r"\b(?:not|no|without|neither|nor|never|rather\s+than|instead\s+of|as\s+opposed\s+to|except(?:\s+for)?|excluding|"
-    r"outside(?:\s+of)?|spares|sparing|lacks?|lacking|free\s+of|other\s+than|anything\s+but|far\s+from|rules?\s+out)\b"
+    r"\b(?:not\s+(?:involve|affect|include|reach|touch)|except|excluding|excludes|spares|sparing|avoids)\s*:"
+    r"|\b(?:not|no|without|neither|nor|never|none\s+of|nothing(?!\s+(?:but|other)\b)|nowhere|little\s+evidence|hardly|"
+    r"barely|scarcely|unlikely\s+to|fail(?:s|ed)\s+to|anything\s+but|far\s+from|rules?\s+out|lacks?|lacking|"
+    rf"(?:absence|free|devoid)\s+of|more\s+than(?=\s+{_ONE})|rather\s+than|instead\s+of|as\s+opposed\s+to|"
+    r"unlike|contrary\s+to|except(?:\s+for)?|with\s+the\s+exception\s+of|save\s+for|minus|excluding|excludes|"
+    r"(?:apart\s+from|aside\s+from|other\s+than)(?![^.;]*\b(?:also|too|as\s+well)\b)|outside(?:\s+of)?|spares|sparing|"
+    r"avoids|avoiding)\b"
+    r"|\b(?:all|each|every(?:thing|where)?)(?:\s+(?:of|the|other|brain|nine))*(?:\s+(?:lobes?|regions?))?"
+    rf"(?:\s+(?:is|are)\s+{_TOUCHED})?\s+but\b"
+    rf"|\b{_BESIDE}(?=\s+(?:the\s+)?(?:(?:left|right)\s+)?{_REGION_WORDS})"
     rf"|\b(?:non|extra)-(?={'|'.join(SHAPES)}|{_REGION_WORDS})"
 )
+_NO_EXCEPTION = r"(?!\s+(?:of|other|but|except|apart|aside|save)\b)"
 _VERB = (
-    r"\b(?:is|are|was|were|has|have|had|appears?|shows?|occup(?:y|ies)|lies|falls|extends?|involves?|involved|measures?|"
-    r"covers?|affects?|described|can|could|does|do)\b|:"
+    r"\b(?:is|are|was|were|has|have|had|appears?|shows?|occup(?:y|ies)|lies|falls|extends?|involves?|involved|"
+    r"measures?|covers?|affects?|described|can|could|does|do|remains?|seems?|looks?|invades?|infiltrates?|"
+    r"reach(?:es)?|touch(?:es)?)\b|:"
 )
 _SUBORDINATE = re.compile(
     r"\W*(?:if|whether|which|that|because|since|when|where|regarding|concerning|about|how|why|what|as|with|for|on)\b"
 )
 
 _ORDER = {
-    "certainty": _CERTAINTY,
+    "no_volume": _NO_VOLUME,
     "volume": _VOLUME,
     "core": _CORE,
     "single": _SINGLE,
     "scattered": _SCATTERED,
-    "no_region": r"\bno\s+label{1,2}ed\s+region\b",
-    "not_applicable": r"\bn\s?/\s?a\b|\bnot\s+applicable\b|\bnone\b",
+    "no_region": rf"\bno\s+label{{1,2}}ed\s+region\b{_NO_EXCEPTION}",
+    "not_applicable": rf"\bn\s?/\s?a\b|\bnot\s+applicable\b|\bnone\b{_NO_EXCEPTION}",
     "refuses": _REFUSES,
     "no_denial": _NO_DENIAL,
     "unsure": _UNSURE,
@@ -216,6 +274,7 @@ _ORDER = {
     "gone": _GONE,
     "label": r"(?<!\w){label}(?!\w)",
     "denies": _DENIES,
+    "other": _OTHER,
     "region": _REGION,
     "shape": _SHAPE,
     **{f"cue_{task}": pattern for task, pattern in _CUES.items()},
@@ -235,6 +294,7 @@ _SIGNS = {
     "denied": Sign.DENIED,
     "gone": Sign.GONE,
     "denies": Sign.DENIES,
+    "other": Sign.OTHER,
     "weak_cue": Sign.WEAK_CUE,
     "verb": Sign.VERB,
 }
@@ -254,6 +314,7 @@ def normalised(text: str) -> str:
     text = re.sub(r"[‐‑‒–−]", "-", text)
     text = re.sub(r"\n\s*(?:[-*•]\s|\n|(?=[\w ]{1,30}:))", ". ", text)
     text = re.sub(r"[*_`]", "", text)
+    text = re.sub(rf"(?:\b(?:about|around|approximately|roughly)\s+|[~≈]\s*)(?={_NUMBER})", "", text)
     text = re.sub(r"\b(?:cannot|can't)\b", "can not", text.replace("won't", "will not"))
     text = re.sub(r"n't\b", " not", text)
     return re.sub(r"\s+", " ", text.replace("e.g.", "").replace("i.e.", "")).strip()
@@ -262,6 +323,8 @@ def normalised(text: str) -> str:
 def _marks(kind: str, text: str, last: bool) -> Iterator[Mark]:
     """What a match of a pattern stands for."""
     if kind == "volume":
+        if text.endswith("brain"):
+            yield Mark(Sign.CUE, Task.VOLUME)
         yield Mark(Sign.TERM, Task.VOLUME, _volume_value(text))
     elif kind == "region":
         sided = text.startswith(("left ", "right "))

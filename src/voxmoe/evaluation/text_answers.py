@@ -8,7 +8,6 @@ that fits a category, has none. What stands in a clause that refuses ("I cannot 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 from voxmoe.evaluation.answer_marks import Fragment, Mark, Piece, Sign, pieces
 from voxmoe.vocabulary import ABSENT, NO_REGION, Task
@@ -71,35 +70,53 @@ Place = tuple[int, int]
 
 
 def _ahead(clause: Piece, terms: Sequence[Place], here: Place) -> list[Place]:
-    """The terms after a mark in its fragment, and those of the same task in the fragments that continue the list."""
+    """The terms after a mark in its fragment, and those of the same task in the fragments that continue the list.
+
+    A verb or a colon after the last of them ends it: "all but the insula are involved: frontal and parietal".
+    """
     number, place = here
     marks = clause[number].marks
     colons = [other for other in range(place, len(marks)) if marks[other].value == ":"]
     end = colons[0] if colons and marks[place].sign is Sign.DENIES else len(marks)
     found = [(n, p) for n, p in terms if n == number and place < p < end]
+    if not found or _verbs(clause[number], found[-1][1]):
+        return found
     tasks = {marks[p].task for _, p in found}
-    listed = set(takewhile(lambda n: clause[n].dependent, range(number + 1, len(clause)))) if found else set()
-    return found + [(n, p) for n, p in terms if n in listed and clause[n].marks[p].task in tasks]
+    for n, fragment in enumerate(clause[number + 1 :], start=number + 1):
+        last = not fragment.dependent
+        if last and (number or fragment.link not in ("and", "or") or not _begins_with_a_term(fragment)):
+            break
+        end = _verbs(fragment)[0] if last else len(fragment.marks)
+        found += [(m, p) for m, p in terms if m == n and p < end and fragment.marks[p].task in tasks]
+        if last:  # "all but the insula and the limbic lobe are involved"
+            break
+    return found
+
+
+def _verbs(fragment: Fragment, start: int = 0) -> list[int]:
+    """The places of the verbs, colons among them."""
+    return [place for place in range(start, len(fragment.marks)) if fragment.marks[place].sign is Sign.VERB]
 
 
 def _denied_places(clause: Piece) -> tuple[set[Place], set[Place]]:
-    """The terms of a clause that are denied, and the marks by which the label itself is not there."""
+    """The terms of a clause that are denied, and the places at which "absent" or "N/A" is said of the label itself."""
     places = [(number, place) for number, fragment in enumerate(clause) for place in range(len(fragment.marks))]
     mark_at = {here: clause[here[0]].marks[here[1]] for here in places}
     terms = [here for here in places if mark_at[here].sign is Sign.TERM]
+    cued = any(mark.sign is Sign.CUE for mark in mark_at.values())
     denied: set[Place] = set()
     gone: set[Place] = set()
     for here in places:
         mark = mark_at[here]
-        if mark.sign not in (Sign.DENIES, Sign.DENIED, Sign.GONE):
-            continue
         ahead, behind = _ahead(clause, terms, here), [term for term in terms if term < here]
         if mark.sign is Sign.DENIES:
             denied.update(ahead or (behind if mark.last else ()))
-        else:
+        elif mark.sign in (Sign.DENIED, Sign.GONE):
             denied.update(behind or ahead)
-            if mark.sign is Sign.GONE and not behind and not ahead:
-                gone.add(here)
+        elif mark.sign is Sign.NOT_APPLICABLE and not cued:
+            denied.update(term for term in behind if term[0] == here[0])
+        if not behind and not ahead and all(other.sign is not Sign.OTHER for other in clause[here[0]].marks):
+            gone.add(here)
     return denied, gone
 
 
@@ -123,17 +140,21 @@ class _Reader:
 
     def _clause(self, clause: Piece) -> None:
         denied, gone = _denied_places(clause)
-        regions = 0
+        regions, aside = 0, False
         for number, fragment in enumerate(clause):
             if not fragment.dependent:
                 self.spoken_of = None
             before = regions
+            aside = aside and fragment.link in ("and", "or")
             for place, mark in enumerate(fragment.marks):
                 here = (number, place)
+                aside = mark.sign is Sign.OTHER or (aside and mark.sign is not Sign.CUE)
+                if aside and mark.task is Task.VOLUME:
+                    continue
                 if mark.sign is Sign.TERM:
                     self._term(mark, here in denied)
                     regions += mark.task is Task.REGION and here not in denied
-                elif mark.sign is Sign.GONE and here in gone and not self.pending:
+                elif mark.sign in (Sign.GONE, Sign.NOT_APPLICABLE) and here in gone and not self.pending:
                     self._absent(tuple(Task))
                 else:
                     self._other(mark)
@@ -162,7 +183,7 @@ class _Reader:
         elif mark.sign is Sign.VERB:
             self.verb_since = bool(self.pending)
         elif mark.sign is Sign.NOT_APPLICABLE:
-            self._absent(tuple(self.pending) or tuple(Task))
+            self._absent(tuple(self.pending))
             self.pending, self.verb_since = [], False
 
     def _absent(self, tasks: tuple[Task, ...]) -> None:
