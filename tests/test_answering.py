@@ -11,6 +11,7 @@ from voxmoe.answering import Answerer, _regions
 from voxmoe.errors import QuestionError, WeightsError
 from voxmoe.imaging.layouts import find_study
 from voxmoe.imaging.study import Study, load_study
+from voxmoe.model.features import VisionFeatures
 from voxmoe.model.heads import probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.training.features import FeatureCache, stack
@@ -45,6 +46,18 @@ def test_a_study_is_encoded_once(answerer: Answerer, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(answerer.model, "encode_images", None)
     second = answerer.ask(study, "Where is the edema?")
     assert (first.text, first.categories) == (second.text, second.categories)
+
+
+def test_questions_and_studies_go_to_where_the_model_is(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answerer = Answerer.from_pretrained(tiny_model)
+    study = make_study(seed=8)
+    features = answerer.cache.of(study)
+    answerer.model.to("meta")
+    monkeypatch.setattr(answerer.model, "listen", lambda question_ids, question_mask: {"prompt": question_ids})
+    monkeypatch.setattr(answerer.model, "look", VisionFeatures.inputs)
+    answerer._keep(study, features)
+    heard, seen = answerer._heard("Where is the edema?"), answerer._look(study)
+    assert {tensor.device.type for tensor in (*heard.values(), *seen.values())} == {"meta"}
 
 
 def test_a_question_is_read_by_the_router_once_for_all_studies(

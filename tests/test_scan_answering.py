@@ -124,6 +124,26 @@ def test_a_volume_is_looked_at_once_for_each_group_and_answered_as_anew(
     assert len(answerer._seen) == 1
 
 
+def test_prompts_and_volumes_go_to_where_the_model_is(
+    answerer: ScanAnswerer, torso: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answerer.model.to("meta")
+    asked: list[str] = []
+
+    def route(prompt_ids: torch.Tensor, prompt_mask: torch.Tensor) -> None:
+        asked.extend(tensor.device.type for tensor in (prompt_ids, prompt_mask))
+
+    def look(pixels: torch.Tensor, routing: Any) -> None:
+        asked.append(pixels.device.type)
+        raise InterruptedError
+
+    monkeypatch.setattr(answerer.model, "route", route)
+    monkeypatch.setattr(answerer.model, "look", look)
+    with pytest.raises(InterruptedError):
+        answerer.ask(torso, "Which side?")
+    assert asked == ["meta"] * 3
+
+
 def test_a_soft_router_looks_by_every_question(
     tiny_reader: Path, torso: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,3 +242,10 @@ def test_real_cts_are_answered_and_real_mri_is_refused(answerer: ScanAnswerer, r
     scans = [path for path in sorted(study.rglob("*.nii.gz")) if "seg" not in path.name]
     with pytest.raises(ImageError, match="no CT in HU"):
         answerer.read(scans[0])
+
+
+def test_a_reader_without_its_tokenizer_is_named(tiny_reader: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_reader, tmp_path / "model")
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(WeightsError, match=r"model: holds no tokenizer\.json; copy all"):
+        ScanAnswerer.from_pretrained(model)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 
 from voxmoe.default import POCKET, SHIPPED
 from voxmoe.errors import WeightsError
@@ -18,6 +19,7 @@ from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume
 from voxmoe.model.adapters import settle_adapters
 from voxmoe.model.consensus import Consensus
+from voxmoe.model.devices import best_device
 from voxmoe.model.features import VisionFeatures
 from voxmoe.model.grounding import check_drawable
 from voxmoe.model.heads import OUT_OF_SCOPE, probabilities
@@ -165,10 +167,11 @@ class Answerer:
 
     @classmethod
     def from_pretrained(cls, place: Path | str) -> "Answerer":
-        """The model in a folder or on the hub; raises `WeightsError` if there is none or its weights do not fit."""
+        """The model in a folder or on the hub, on the GPU if there is one; raises `WeightsError` if there is no model
+        or its weights do not fit."""
         if isinstance(place, Path) and not place.is_dir():
             raise WeightsError(f"{place}: no such model folder; train one with voxmoe train RECIPE")
-        model, processor = MpLLM.from_pretrained(place), MpLLMProcessor.from_pretrained(place)
+        model, processor = MpLLM.from_pretrained(place).to(best_device()), MpLLMProcessor.from_pretrained(place)
         return cls(model, processor, POCKET if place == SHIPPED else str(place), Consensus.beside(place))
 
     @torch.no_grad()
@@ -268,7 +271,7 @@ class Answerer:
 
     def _listen(self, question: str) -> dict[str, torch.Tensor]:
         """A question as the model takes it, of whichever study it is asked."""
-        batch: dict[str, torch.Tensor] = dict(self.processor([question]))
+        batch: dict[str, torch.Tensor] = send_to_device(dict(self.processor([question])), self.model.device)
         batch |= self.model.listen(**batch)
         return batch
 
@@ -279,7 +282,7 @@ class Answerer:
         return self._seen[study]
 
     def _keep(self, study: Study, features: Features) -> None:
-        self._seen[study] = self.model.look(VisionFeatures(**stack([features])))
+        self._seen[study] = self.model.look(VisionFeatures(**send_to_device(stack([features]), self.model.device)))
 
 
 def labels_named(question: str, profile: Profile) -> tuple[Label, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from voxmoe.imaging.ct import GreyVolume, read_ct, read_upright
 from voxmoe.imaging.dicom import is_dicom
 from voxmoe.imaging.hounsfield import Scale, shares, to_hounsfield
 from voxmoe.imaging.volume import Volume
+from voxmoe.model.devices import best_device
 from voxmoe.model.reader import View, VolumeReader
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.model.routing import Routing
@@ -109,7 +111,8 @@ class ScanAnswerer:
         """The model in a folder or on the hub; raises `WeightsError` if there is none or its weights do not fit."""
         if isinstance(place, Path) and not place.is_dir():
             raise WeightsError(f"{place}: no such model folder; train one with voxmoe train RECIPE")
-        return cls(VolumeReader.from_pretrained(place), ReaderProcessor.from_pretrained(place), str(place))
+        reader = VolumeReader.from_pretrained(place).to(best_device())
+        return cls(reader, ReaderProcessor.from_pretrained(place), str(place))
 
     def read(self, path: Path | str) -> Volume:
         """A CT from NIfTI, a DICOM series or M3D's .npy, if the model takes it.
@@ -167,7 +170,8 @@ class ScanAnswerer:
     @torch.no_grad()
     def _say(self, volume: Volume, question: str, choices: Sequence[str], task: CTTask) -> ScanAnswer:
         started = time.monotonic()
-        batch: dict[str, Any] = dict(self.processor([prompt_of(question.strip(), choices)]))
+        prompt = dict(self.processor([prompt_of(question.strip(), choices)]))
+        batch: dict[str, Any] = send_to_device(prompt, self.model.device)
         routing = self.model.route(batch["prompt_ids"], batch["prompt_mask"])
         view = self._look(volume, routing, batch["prefix_ids"])
         read = self.model.read(**batch, view=view)
@@ -187,13 +191,14 @@ class ScanAnswerer:
 
     def _look(self, volume: Volume, routing: Routing | None, prefix_ids: Int[Tensor, "1 P"]) -> View:
         if volume not in self._seen:
-            self._seen[volume] = _Seen(self.processor.see(self.accepted(volume))[None])
+            self._seen[volume] = _Seen(self.processor.see(self.accepted(volume))[None].to(self.model.device))
         seen = self._seen[volume]
         soft = self.model.settings.experts is not None and self.model.settings.experts.soft
         group = None if routing is None else int(routing.groups[0, 0])
         if group in seen.views:
             return seen.views[group]
-        view = View(self.model.look(seen.pixels, routing=routing), torch.zeros(1, dtype=torch.int64), routing)
+        whose = torch.zeros(1, dtype=torch.int64, device=seen.pixels.device)
+        view = View(self.model.look(seen.pixels, routing=routing), whose, routing)
         if not soft:
             view = seen.views[group] = self.model.opened(prefix_ids, view)
         return view

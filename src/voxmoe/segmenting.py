@@ -16,6 +16,7 @@ from voxmoe.imaging.grid import GriddedStudy, from_grid, to_grid
 from voxmoe.imaging.hounsfield import looks_like_ct
 from voxmoe.imaging.study import Study
 from voxmoe.imaging.volume import Volume, where_label
+from voxmoe.model.devices import best_device
 from voxmoe.model.grounding import (
     Grounding,
     GroundingSettings,
@@ -65,8 +66,7 @@ class Segmenter:
         file = find_weights(str(place))
         load_module(encoder, file, encoder.landmark)
         load_module(grounding, file, grounding.landmark)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(encoder.to(device), grounding.to(device))
+        return cls(encoder.to(best_device()), grounding.to(best_device()))
 
     @torch.no_grad()
     def segment(self, study: Study, profile: Profile) -> Volume:

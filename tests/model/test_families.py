@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
@@ -24,6 +25,7 @@ from transformers import (
 from conftest import make_study
 from voxmoe.errors import WeightsError
 from voxmoe.model.experts import ExpertSettings
+from voxmoe.model.image_text import FreshBase
 from voxmoe.model.language import LanguageSettings, LoraSettings, load_language_model, load_tokenizer
 from voxmoe.model.mpllm import ModelSettings, MpLLM, MpLLMConfig
 from voxmoe.model.processing import MpLLMProcessor
@@ -168,6 +170,16 @@ def test_auto_holds_weights_as_they_are_stored_where_the_processor_knows_bf16(
             if stored is torch.bfloat16:
                 fingerprints.add(settings.fingerprint)
     assert len(fingerprints) == 1
+
+
+def test_weights_are_held_in_single_precision_beside_products_in_it() -> None:
+    assert LanguageSettings().in_single().dtype == "fp32"
+    assert LanguageSettings(dtype="bf16").in_single().dtype == "bf16"
+    assert FreshBase().in_single().language.dtype == "fp32"
+    quantised = LanguageSettings(quantisation="nf4")
+    assert quantised.in_single() == quantised
+    with pytest.raises(ValidationError, match="quantisation nf4 computes in bf16, and dtype is fp32"):
+        LanguageSettings(quantisation="nf4", dtype="fp32")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -17,6 +17,7 @@ from torch import Tensor
 from voxmoe.errors import WeightsError
 from voxmoe.evaluation.predictions import Chances
 from voxmoe.imaging.study import StudyFiles
+from voxmoe.model.devices import best_device
 from voxmoe.model.heads import SIZES, probabilities
 from voxmoe.model.mpllm import MpLLM
 from voxmoe.model.processing import MpLLMProcessor
@@ -51,9 +52,7 @@ def load(place: Path | str) -> tuple[MpLLM, MpLLMProcessor]:
     """
     if isinstance(place, Path) and not (place / "config.json").is_file():
         raise WeightsError(f"{place}: no model here; train one with voxmoe train RECIPE")
-    model = MpLLM.from_pretrained(place)
-    if torch.cuda.is_available():
-        model.to("cuda")
+    model = MpLLM.from_pretrained(place).to(best_device())
     return model, MpLLMProcessor.from_pretrained(place)
 
 

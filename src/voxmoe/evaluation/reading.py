@@ -16,6 +16,7 @@ from voxmoe.evaluation.provenance import versions
 from voxmoe.evaluation.said import evaluate_said
 from voxmoe.evaluation.text_metrics import require_metrics
 from voxmoe.files import sha256
+from voxmoe.model.devices import best_device
 from voxmoe.model.own_weights import weights_file
 from voxmoe.model.reader import VolumeReader
 from voxmoe.model.reading import ReaderProcessor
@@ -75,9 +76,7 @@ def open_reader(place: Path | str) -> tuple[VolumeReader, ReaderProcessor]:
     """A trained reader, on the GPU if there is one, and its processor; raises `WeightsError` if there is none."""
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise WeightsError(f"{place}: no model here; train one with voxmoe train RECIPE")
-    reader = VolumeReader.from_pretrained(place)
-    if torch.cuda.is_available():
-        reader.to("cuda")
+    reader = VolumeReader.from_pretrained(place).to(best_device())
     return reader, ReaderProcessor.from_pretrained(place)
 
 

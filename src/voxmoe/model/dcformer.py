@@ -26,7 +26,7 @@ from voxmoe.model.convolution import Conv3d
 from voxmoe.model.features import Encoded
 from voxmoe.model.weights import Pretrained
 
-Triple = tuple[int, int, int]
+Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
 class DCFormerSettings(Pretrained):

@@ -22,7 +22,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import NonNegativeInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from voxmoe.model.features import Fused, VisionFeatures
@@ -37,7 +37,7 @@ class ExpertSettings(Settings):
     kind: Literal["experts"] = "experts"
     modality_level: NonNegativeInt = 8
     token_level: NonNegativeInt = 8
-    router_hidden: int = 128
+    router_hidden: PositiveInt = 128
     gate: Literal["sigmoid", "softmax"] = "sigmoid"
     prompt: Literal["weights", "gates", "nowhere"] = "weights"
     """What the prompt decides: the experts' weights, the low-level gates, or nothing. Weights that it does not decide

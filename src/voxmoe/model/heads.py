@@ -21,13 +21,13 @@ SIZES = {**{str(task): len(classes) for task, classes in CLASSES.items()}, OUT_O
 class LossWeights(Settings):
     """The weight of each term of equation (2)."""
 
-    text: float = 1.0
+    text: float = Field(default=1.0, ge=0)
     """With 0 the answer's text is not read at all, which saves its share of the work; the model then cannot write."""
-    volume: float = 1.0
-    region: float = 1.0
-    shape: float = 1.0
-    spread: float = 1.0
-    out_of_scope: float = 1.0
+    volume: float = Field(default=1.0, ge=0)
+    region: float = Field(default=1.0, ge=0)
+    shape: float = Field(default=1.0, ge=0)
+    spread: float = Field(default=1.0, ge=0)
+    out_of_scope: float = Field(default=1.0, ge=0)
     coarse_map: float = Field(default=0.0, ge=0)
     """Of the map on the fused tokens (`voxmoe.model.coarse_map`); with 0 the model has none."""
 

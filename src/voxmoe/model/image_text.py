@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -21,7 +21,8 @@ from transformers import (
 from transformers.utils import IMAGE_PROCESSOR_NAME, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE, PROCESSOR_NAME
 
 from voxmoe.errors import WeightsError
-from voxmoe.model.language import LanguageSettings, fingerprint, load_language_model, load_tokenizer, multiplies_bf16
+from voxmoe.model.devices import multiplies_bf16
+from voxmoe.model.language import HeldWeights, LanguageSettings, fingerprint, load_language_model, load_tokenizer
 from voxmoe.model.towers import FAMILIES, entry_of, part
 from voxmoe.model.weights import digest, find_beside, require_hub
 from voxmoe.settings import Settings
@@ -29,14 +30,13 @@ from voxmoe.settings import Settings
 Channels = tuple[float, float, float]
 
 
-class PretrainedBase(Settings):
-    """A model of one of the families of `voxmoe.model.towers`, with all its weights."""
+class PretrainedBase(HeldWeights):
+    """A model of one of the families of `voxmoe.model.towers`, with all its weights; `dtype` is of the language
+    model's, tower and projector are held as float32."""
 
     kind: Literal["pretrained"] = "pretrained"
     name: str
     """A folder, or a model on the Hugging Face Hub."""
-    dtype: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the language model's own weights, as in `LanguageSettings`; tower and projector are held as float32."""
     mean: Channels | None = None
     """Of the colour channels, 0 to 1, by which pictures are normalised; None: as the model's own processor says."""
     std: Channels | None = None
@@ -61,6 +61,10 @@ class FreshBase(Settings):
     """Of the random weights."""
     mean: Channels = (0.5, 0.5, 0.5)
     std: Channels = (0.5, 0.5, 0.5)
+
+    def in_single(self) -> Self:
+        """As `HeldWeights.in_single`."""
+        return self.model_copy(update={"language": self.language.in_single()})
 
     @model_validator(mode="after")
     def _divisible(self) -> "FreshBase":

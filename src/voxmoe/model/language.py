@@ -21,17 +21,18 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from pydantic import AfterValidator, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from voxmoe.errors import MissingPackageError, WeightsError
 from voxmoe.files import home
 from voxmoe.model.adapters import AdaptedLinear
+from voxmoe.model.devices import multiplies_bf16
 from voxmoe.model.weights import require_hub
 from voxmoe.settings import Settings
 
@@ -61,9 +62,9 @@ _WITHOUT_BOS = ("qwen2", "qwen3")
 class LoraSettings(Settings):
     """Low-rank adapters on all linear maps of the decoder (mpLLM, section 4.2)."""
 
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.1
+    rank: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
 def _ascending(numbers: tuple[int, ...]) -> tuple[int, ...]:
@@ -72,8 +73,21 @@ def _ascending(numbers: tuple[int, ...]) -> tuple[int, ...]:
     return numbers
 
 
-class LanguageSettings(Settings):
-    """Which language model, from where, and how it is tuned."""
+class HeldWeights(Settings):
+    """In which type the weights of a pretrained model are held."""
+
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Auto keeps weights that are stored as bf16 so, where the processor multiplies bf16 faster: a training step then
+    spares a cast of all of them. Everything else is held as float32."""
+
+    def in_single(self) -> Self:
+        """For matrix products in float32: what auto would hold as bf16 is float32, too, as without autocast a language
+        model computes in the type of its weights."""
+        return self if self.dtype != "auto" else self.model_copy(update={"dtype": "fp32"})
+
+
+class LanguageSettings(HeldWeights):
+    """Which language model, from where, and how it is tuned; `dtype` is of its base weights, adapters are float32."""
 
     name: str = "microsoft/Phi-3-mini-4k-instruct"
     lora: LoraSettings | None = LoraSettings()
@@ -81,10 +95,6 @@ class LanguageSettings(Settings):
     layers: PositiveInt | Annotated[tuple[NonNegativeInt, ...], AfterValidator(_ascending)] | None = None
     """Keep only this many decoder layers, the first ones, or those of these numbers, in front of the last norm; None
     keeps all."""
-    dtype: Literal["auto", "bf16", "fp32"] = "auto"
-    """In which type the base weights are held (adapters are float32). Auto keeps weights that are stored as bf16 so,
-    where the processor multiplies bf16 faster: a training step then spares a cast of all of them. Everything else is
-    held as float32."""
     quantisation: Literal["none", "nf4", "int8"] = "none"
     """Of the base weights of the linear maps, by bitsandbytes on an NVIDIA GPU."""
     gradient_checkpointing: bool = False
@@ -93,6 +103,18 @@ class LanguageSettings(Settings):
     """Where the weights come from; None tries the hub first. Recorded when a model is made."""
     fingerprint: str | None = None
     """Of the weights that a model was trained on; loading other weights under it is refused."""
+
+    @model_validator(mode="after")
+    def _typed_once(self) -> "LanguageSettings":
+        if self.quantisation != "none" and self.dtype == "fp32":
+            raise ValueError(
+                f"quantisation {self.quantisation} computes in bf16, and dtype is fp32: leave one of them out"
+            )
+        return self
+
+    def in_single(self) -> Self:
+        """Quantised weights stay as they are: they are computed with in bf16."""
+        return self if self.quantisation != "none" else super().in_single()
 
 
 @dataclass(frozen=True)
@@ -186,16 +208,6 @@ def _load(settings: LanguageSettings, load: Callable[[str], Any]) -> tuple[Any, 
         except WeightsError as error:
             failures.append(str(error))
     raise WeightsError(f"language model {settings.name} cannot be loaded: " + "; ".join(failures))
-
-
-def multiplies_bf16() -> bool:
-    """Whether the processor multiplies bf16 faster than float32."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    has = torch.cpu.get_capabilities()
-    # Intel's processors have AMX for it (which a virtual machine may hide) and are slow at it without: those that have
-    # instructions for fp16, too, reached 155 GFLOP/s in bf16 and 240 in float32.
-    return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and not has.get("avx512_fp16")))
 
 
 def _quantised(settings: LanguageSettings) -> dict[str, Any]:

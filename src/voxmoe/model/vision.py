@@ -12,14 +12,14 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from voxmoe.model.features import Encoded
 from voxmoe.model.weights import Pretrained
 
-Triple = tuple[int, int, int]
+Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
 class VisionSettings(Pretrained):
@@ -31,10 +31,10 @@ class VisionSettings(Pretrained):
     patch: Triple = (4, 16, 16)
     pool: Triple = (2, 2, 2)
     """How many patches along each axis are averaged into one token."""
-    hidden: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp: int = 3072
+    hidden: PositiveInt = 768
+    layers: PositiveInt = 12
+    heads: PositiveInt = 12
+    mlp: PositiveInt = 3072
 
     @model_validator(mode="after")
     def _divisible(self) -> "VisionSettings":

@@ -28,6 +28,7 @@ from voxmoe.files import sha256, write_bytes, write_json
 from voxmoe.imaging.layouts import find_masks
 from voxmoe.imaging.parts import Part
 from voxmoe.imaging.phantoms import Masks
+from voxmoe.model.devices import best_device
 from voxmoe.model.encoder import start_encoder
 from voxmoe.model.grounding import find_parts, start_grounding
 from voxmoe.model.pyramid import PyramidEncoder
@@ -135,7 +136,7 @@ def pretrain(
     encoder, _ = start_encoder(recipe.vision)
     assert isinstance(encoder, PyramidEncoder)
     model = GroundedSight(encoder, start_grounding(recipe.grounding, recipe.vision)[0])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     fit = recipe.fit
     trainer = Trainer(model.to(device), fit, fit.steps)
     checkpoint = recipe.out / CHECKPOINT
