@@ -195,3 +195,12 @@ def test_publish_lists_what_it_wrote(voxmoe: Run, tiny_model: Path, tmp_path: Pa
     assert code == 0
     for name in ("model.safetensors", "README.md", "manifest.json"):
         assert name in out
+
+
+def test_a_model_whose_weights_are_cut_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    file = model / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        publish(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

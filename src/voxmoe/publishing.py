@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from voxmoe.any_model import system_of
 from voxmoe.errors import ResultsError, WeightsError
@@ -31,6 +31,7 @@ from voxmoe.evaluation import results, tables
 from voxmoe.files import write_bytes, write_json
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.model import consensus
+from voxmoe.model.weights import read_weights
 from voxmoe.reporting import NOT_A_DEVICE, NOT_COVERED
 from voxmoe.vocabulary import TGH_MOE, Modality
 
@@ -121,8 +122,9 @@ def publish(model: Path, out: Path, evaluations: Sequence[Path] = (), about: Pat
     """Write the folder `out` of a finished model; returns its files and their bytes. The text of `about`, of its data
     and limits, goes into the card.
 
-    Raises `WeightsError` if `model` is no finished model of brain MRI, or `out` holds anything but an earlier
-    publication, and `ResultsError` for evaluations that are none, and for an `about` that is no text.
+    Raises `WeightsError` if `model` is no finished model of brain MRI or its weights are damaged, or `out` holds
+    anything but an earlier publication, and `ResultsError` for evaluations that are none, and for an `about` that is no
+    text.
     """
     _check_model(model)
     _check_place(model, out)
@@ -135,7 +137,7 @@ def publish(model: Path, out: Path, evaluations: Sequence[Path] = (), about: Pat
     config["settings"] = _started(config["settings"])
     state = {
         name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
-        for name, tensor in load_file(model / _WEIGHTS).items()
+        for name, tensor in read_weights(model / _WEIGHTS).items()
     }
     card = model_card(recipe["name"], manifest, config["settings"], found, said)
     with _folder_for(out) as folder:

@@ -243,6 +243,13 @@ def test_a_bad_sheet_of_questions_names_its_row(
 def test_what_is_no_reading_says_so(sheets: Path, opened: Dataset, tmp_path: Path, written: Path) -> None:
     with pytest.raises(SheetError, match="no reading was exported here"):
         score(tmp_path, opened)
+    with pytest.raises(
+        SheetError, match=r"manifest\.json: is of no reading; name the folder that voxmoe readers export"
+    ):
+        score(opened.root, opened)
+    (tmp_path / "manifest.json").write_text('{"studies":')
+    with pytest.raises(SheetError, match=r"manifest\.json: is damaged"):
+        score(tmp_path, opened)
     text = (sheets / "reading.csv").read_text(encoding="utf-8-sig")
     (sheets / "reading.csv").write_bytes(text.replace("<1%", "–1%").encode("cp1252"))
     with pytest.raises(SheetError, match="not UTF-8"):

@@ -178,3 +178,12 @@ def test_nothing_but_tensors_is_read_from_a_pickle(tmp_path: Path, monkeypatch: 
     refused("holds list, not tensors by name")
     with pytest.raises(WeightsError, match=r"ends in \.safetensors"):
         convert_pickle(source, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    "content", [b"a,b,c\n1,2,3\n", b"hello\n", b"version https://git-lfs", b"\x80\x02", b"PK\x03\x04"]
+)
+def test_a_file_that_is_no_pickle_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "text.bin").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"text\.bin: not a PyTorch file of tensors alone"):
+        convert_pickle(tmp_path / "text.bin", tmp_path / "out.safetensors")

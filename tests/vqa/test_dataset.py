@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -330,6 +331,16 @@ def test_only_what_a_build_wrote_is_built_over(cohort: Path, tmp_path: Path) -> 
         assert file.read_text() == text
     with pytest.raises(DatasetError, match="is the cohort itself; choose another folder"):
         build_dataset(cohort, cohort / ".." / cohort.name, PAPER_V2)
+
+
+def test_a_damaged_split_is_named(built: Dataset, tmp_path: Path) -> None:
+    copy = open_dataset(shutil.copytree(built.root, tmp_path / "copy"))
+    file = copy.root / "data" / "train.parquet"
+    whole = file.read_bytes()
+    for damaged in (whole[:-20], whole[:100] + bytes(len(whole) - 200) + whole[-100:], b""):
+        file.write_bytes(damaged)
+        with pytest.raises(DatasetError, match=r"train\.parquet: not a whole Parquet file .*; build the dataset again"):
+            copy.rows("train")
 
 
 def test_no_jobs_are_refused(cohort: Path, tmp_path: Path) -> None:

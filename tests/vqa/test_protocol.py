@@ -151,10 +151,16 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     assert protocol_named(str(path)) == own
 
 
-@pytest.mark.parametrize("text", ["connectivity: 7", "colour: blue", "[1, 2", "- 1", ""])
-def test_a_file_that_holds_no_protocol(text: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(text)
+@pytest.mark.parametrize("text", [b"connectivity: 7", b"colour: blue", b"[1, 2", b"- 1", b"", b"\xff\xfen"])
+def test_a_file_that_holds_no_protocol(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(text)
     with pytest.raises(RecipeError, match=r"mine\.yaml: not a protocol"):
+        protocol_named(str(tmp_path / "mine.yaml"))
+
+
+def test_an_unknown_rule_lists_the_known(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("colour: blue")
+    with pytest.raises(RecipeError, match=r"colour: no such key; there are name, connectivity, .*, atlas$"):
         protocol_named(str(tmp_path / "mine.yaml"))
 
 

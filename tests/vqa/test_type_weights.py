@@ -91,9 +91,14 @@ def test_weights_by_name_and_from_a_file(tmp_path: Path) -> None:
     assert type_weights_named(str(own)) == OWN
     with pytest.raises(DatasetError, match="no type weights are called 'even'; there are uniform, paper, or give"):
         type_weights_named("even")
-    own.write_text("name: own\nby_number: {5: 1}")
-    with pytest.raises(RecipeError, match="'5' is none of 1, 2, 3, 4"):
-        type_weights_named(str(own))
+    for text, said in (
+        (b"name: own\nby_number: {5: 1}", "'5' is none of 1, 2, 3, 4"),
+        (b"name: own\nby_size: 1", "by_size: no such key; there are name, by_task, by_number, by_type"),
+        (b"\xff\xfen", "not YAML"),
+    ):
+        own.write_bytes(text)
+        with pytest.raises(RecipeError, match=rf"own\.yaml: not type weights: .*{said}"):
+            type_weights_named(str(own))
 
 
 @pytest.mark.parametrize(

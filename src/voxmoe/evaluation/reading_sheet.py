@@ -300,11 +300,16 @@ def read_questions(path: Path, ids: Sequence[str], letters: Sequence[str]) -> Ju
 
 
 def read_manifest(folder: Path) -> Record:
-    """What was exported into a folder; raises `SheetError` if nothing was."""
+    """What was exported into a folder; raises `SheetError` if nothing was, or what says so is damaged."""
+    path = folder / MANIFEST
     try:
-        manifest: Record = json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
+        manifest: Record = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
         raise SheetError(f"{folder}: no reading was exported here; voxmoe readers export DATASET {folder}") from None
+    except ValueError as error:
+        raise SheetError(f"{path}: is damaged ({error}); export again with the same seed into another folder") from None
+    if not (isinstance(manifest, dict) and {"studies", "labels", "responses"} <= manifest.keys()):
+        raise SheetError(f"{path}: is of no reading; name the folder that voxmoe readers export wrote")
     return manifest
 
 

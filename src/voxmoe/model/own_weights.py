@@ -8,18 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
 from voxmoe.errors import WeightsError
 from voxmoe.files import write_bytes
-from voxmoe.model.weights import check_fit
+from voxmoe.model.weights import check_fit, read_weights
 from voxmoe.vocabulary import MPLLM, TGH_MOE
 
 C = TypeVar("C", bound=PreTrainedConfig)
 _READS = {MPLLM: "brain MRI", TGH_MOE: "CT"}
+_OF_PROCESSOR = ("processor_config.json", "tokenizer.json", "tokenizer_config.json")
+"""What a processor is saved in. Without the second it is not loaded; without one of the others it is, as another."""
 
 
 def config_at(place: str | os.PathLike[str], kind: type[C]) -> C:
@@ -70,7 +72,7 @@ class OwnWeights(PreTrainedModel):
         that names it.
         """
         model = cls.unstarted(kwargs.get("config") or config_at(place, cls.config_class))
-        model.load_own_state(load_file(weights_file(place)))
+        model.load_own_state(read_weights(Path(weights_file(place))))
         model.eval()
         return model
 
@@ -87,11 +89,30 @@ class OwnWeights(PreTrainedModel):
 
         Raises `WeightsError` if it has a weight that this model has not, or one of another shape.
         """
-        state = self.of_start(load_file(weights_file(place)))
+        state = self.of_start(read_weights(Path(weights_file(place))))
         own = self.own_state()
         check_fit(f"{place}: not a start for this model", {name: own[name] for name in own if name in state}, state)
         self.load_state_dict(state, strict=False)
         return sorted(own.keys() - state.keys())
+
+
+class WholeProcessor(ProcessorMixin):
+    """A processor that is loaded whole or not at all."""
+
+    @classmethod
+    def from_pretrained(cls, place: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Self:
+        """The saved processor, from a folder or the hub; raises `WeightsError` for a missing or damaged file."""
+        folder = Path(place)
+        if folder.is_dir() and (missing := [name for name in _OF_PROCESSOR if not (folder / name).is_file()]):
+            raise WeightsError(f"{folder}: holds no {', '.join(missing)}; copy all of the model's files")
+        try:
+            processor: Self = super().from_pretrained(place, *args, **kwargs)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise WeightsError(
+                f"{place}: one of {', '.join(_OF_PROCESSOR)} cannot be read ({reason}); copy the model's files anew"
+            ) from None
+        return processor
 
 
 def weights_file(place: str | os.PathLike[str]) -> str:

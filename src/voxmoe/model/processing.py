@@ -7,18 +7,19 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import AutoProcessor, BatchFeature, ProcessorMixin
+from transformers import AutoProcessor, BatchFeature
 
 from voxmoe.errors import QuestionError
 from voxmoe.imaging.grid import GriddedStudy, to_grid
 from voxmoe.imaging.study import Study
 from voxmoe.model.mpllm import MpLLMConfig
+from voxmoe.model.own_weights import WholeProcessor
 from voxmoe.model.padding import padded
 
 MAX_QUESTION_TOKENS = 512
 
 
-class MpLLMProcessor(ProcessorMixin):
+class MpLLMProcessor(WholeProcessor):
     """The tokenizer and the grid on which the model sees studies (None for the text-only baseline)."""
 
     attributes = ("tokenizer",)

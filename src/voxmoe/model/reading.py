@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Int, UInt8
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import AutoProcessor, BatchFeature, ProcessorMixin
+from transformers import AutoProcessor, BatchFeature
 
 from voxmoe.errors import QuestionError
 from voxmoe.imaging.windows import Drawable, PictureSettings, to_pictures
+from voxmoe.model.own_weights import WholeProcessor
 from voxmoe.model.padding import padded
 from voxmoe.model.reader import ReaderConfig, VolumeReader
 from voxmoe.model.towers import FAMILIES, PictureWords, entry_of
@@ -22,7 +23,7 @@ MAX_PROMPT_TOKENS = 512
 _QUESTION = "QUESTION"
 
 
-class ReaderProcessor(ProcessorMixin):
+class ReaderProcessor(WholeProcessor):
     """The tokenizer, the words around picture and question, the form of answers, and how slices are drawn."""
 
     attributes = ("tokenizer",)

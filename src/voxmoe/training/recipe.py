@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, Validat
 
 from voxmoe.errors import LabelError, RecipeError
 from voxmoe.imaging.layouts import profile_named
+from voxmoe.model.devices import multiplies_bf16
 from voxmoe.model.grounding import GroundingSettings
-from voxmoe.model.language import multiplies_bf16
 from voxmoe.model.mpllm import ModelSettings
 from voxmoe.model.pyramid import PyramidSettings
 from voxmoe.model.vision import VisionSettings
@@ -50,7 +50,7 @@ class FitSettings(_Multiplying):
     """Training on questions (mpLLM, section 4.2)."""
 
     epochs: PositiveFloat = 2
-    max_steps: int = -1
+    max_steps: Literal[-1] | PositiveInt = -1
     """Stop after this many optimiser steps; -1 for all epochs."""
     batch_size: PositiveInt = 1
     """Questions in one forward pass."""
@@ -287,6 +287,16 @@ def read_tree(path: Path, assignments: Sequence[str] = ()) -> dict[str, Any]:
     return tree
 
 
+def _check_command(kind: type[Settings], path: Path, tree: dict[str, Any]) -> None:
+    """Raises `RecipeError` where an eye's keys stand in the place of a model's, or a model's in that of an eye's."""
+    of_eye = tree.keys() & (EyeRecipe.model_fields.keys() - Recipe.model_fields.keys())
+    of_model = tree.keys() & (Recipe.model_fields.keys() - EyeRecipe.model_fields.keys())
+    if kind is EyeRecipe and of_model and not of_eye:
+        raise RecipeError(f"{path}: this is the recipe of a model, not of an eye: voxmoe train {path}")
+    if kind is not EyeRecipe and of_eye and not of_model:
+        raise RecipeError(f"{path}: this is the recipe of an eye, not of a model: voxmoe pretrain {path}")
+
+
 def load(kind: type[R], path: Path | str, assignments: Sequence[str] = ()) -> R:
     """Read a recipe of a kind with assignments applied (`read_tree`).
 
@@ -294,7 +304,8 @@ def load(kind: type[R], path: Path | str, assignments: Sequence[str] = ()) -> R:
     """
     path = Path(path)
     tree = read_tree(path, assignments)
+    _check_command(kind, path, tree)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {problems(error)}") from None
+        raise RecipeError(f"{path}: {problems(error, kind)}") from None

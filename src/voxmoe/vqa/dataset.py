@@ -251,6 +251,7 @@ def build_dataset(
     *,
     profile: str | None = None,
     atlas: str | None = None,
+    space: str | None = None,
     seed: int = 0,
     wordings: Path | None = None,
     type_weights: TypeWeights = UNIFORM,
@@ -261,7 +262,8 @@ def build_dataset(
 ) -> BuildReport:
     """Build the dataset of all segmented studies of a cohort folder, by `jobs` processes or on a Dask `cluster`.
 
-    Questions are worded by the grammar, or by a file of `wordings`; `type_weights` say how often each type is drawn.
+    `space` is that of studies whose grid does not say it. Questions are worded by the grammar, or by a file of
+    `wordings`; `type_weights` say how often each type is drawn.
     A study that cannot be used is left out and listed; with `strict` it is a `DatasetError`. Raises `StudyError` if
     there is no study at all, and `DatasetError` if none can be used or `out` holds what no build wrote. The same
     cohort, protocol and seed give the same bytes, whoever did the work and however often it was interrupted: what was
@@ -273,7 +275,7 @@ def build_dataset(
     atlas = str(Path(atlas).resolve()) if Path(atlas).is_file() else atlas
     wordings = wordings and wordings.resolve()
     source = open_wordings(wordings)
-    terms = Terms(cohort, profile, protocol, atlas, seed, source.source, wordings, type_weights)
+    terms = Terms(cohort, profile, protocol, atlas, seed, source.source, wordings, type_weights, space)
     found = find_studies(cohort, profile)
     studies = [files for files in found if files.mask or not files.held_out]
     if not studies:
@@ -292,6 +294,17 @@ def build_dataset(
     return BuildReport(len(used), questions, skipped)
 
 
+def read_split(root: Path, split: str) -> list[dict[str, Any]]:
+    """The rows in the file of a split, of a dataset of either kind; raises `DatasetError` if it is damaged."""
+    path = root / "data" / f"{split}.parquet"
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DatasetError(f"{path}: not a whole Parquet file ({reason}); build the dataset again") from None
+    return rows
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A built dataset: its manifest, and the rows of each split as dictionaries."""
@@ -307,8 +320,7 @@ class Dataset:
             raise DatasetError(f"no split is called {split!r}; there are {', '.join(SPLITS)}, and {EVERY} for all rows")
         if not self.manifest["questions"][split]:
             return []
-        rows: list[dict[str, Any]] = pq.read_table(self.root / "data" / f"{split}.parquet").to_pylist()
-        return rows
+        return read_split(self.root, split)
 
     @property
     def wordings(self) -> Wordings:

@@ -10,11 +10,8 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import ValidationError
-
-from voxmoe.errors import LabelError, RecipeError
-from voxmoe.settings import Settings
+from voxmoe.errors import LabelError
+from voxmoe.settings import Settings, read_yaml
 from voxmoe.vocabulary import ABSENT, VOLUME_BINS
 
 _BIN_EDGES = (1.0, 5.0, 10.0, 25.0, 50.0)
@@ -121,7 +118,4 @@ def protocol_named(name: str) -> Protocol:
             f"no protocol is called {name!r}; there are {', '.join(PROTOCOLS)}, or give a YAML file with the keys "
             f"{', '.join(Protocol.model_fields)}"
         )
-    try:
-        return Protocol.model_validate(yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: not a protocol: {error}") from None
+    return read_yaml(Protocol, path, "a protocol")

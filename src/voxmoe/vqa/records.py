@@ -39,6 +39,8 @@ class Terms:
     wordings: Path | None = None
     """Its file, None for the grammar."""
     type_weights: TypeWeights = UNIFORM
+    space: str | None = None
+    """The space of studies whose grid does not say it; None for what the layout says."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def study_record(files: StudyFiles, terms: Terms) -> StudyRecord:
         profile = files.profile
         assert profile is not None
         study = load_study(files, with_mask=True, scan=True)
-        findings = study_findings(study, profile, terms.protocol, terms.atlas, files.space)
+        findings = study_findings(study, profile, terms.protocol, terms.atlas, terms.space or files.space)
         wordings = wordings_from(terms.wordings, terms.source)
         draws = draw_questions(files.id, profile, terms.seed, wordings, terms.type_weights)
         questions = [apply_draw(draw, profile, findings.labels, wordings) for draw in draws]
@@ -147,7 +149,7 @@ def _key(files: StudyFiles, terms: Terms) -> dict[str, Any]:
         "files": {role: [below(part, terms.root), _state(file_of(part))] for role, part in _parts(files).items()},
         "patient": files.patient,
         "profile": [terms.profile, repr(files.profile)],
-        "space": files.space,
+        "space": terms.space or files.space,
         "protocol": terms.protocol.model_dump(mode="json"),
         "atlas": [terms.atlas, _state(Path(terms.atlas))],
         "seed": terms.seed,

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import yaml
 from jaxtyping import Float, Int
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from voxmoe.errors import DatasetError, RecipeError
-from voxmoe.settings import Settings
+from voxmoe.errors import DatasetError
+from voxmoe.settings import Settings, read_yaml
 from voxmoe.vocabulary import TASK_COMBINATIONS, Task
 from voxmoe.vqa.wordings.bank import Tasks
 
@@ -82,10 +81,7 @@ def type_weights_named(name: str) -> TypeWeights:
             f"no type weights are called {name!r}; there are {', '.join(TYPE_WEIGHTS)}, or give a YAML file with the "
             f"keys {', '.join(TypeWeights.model_fields)}"
         )
-    try:
-        return TypeWeights.model_validate(yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: not type weights: {error}") from None
+    return read_yaml(TypeWeights, path, "type weights")
 
 
 _ASKS = np.array([[task in tasks for task in Task] for tasks in TASK_COMBINATIONS])

@@ -29,7 +29,7 @@ def results(calls: Iterable[Call], jobs: int = 1, cluster: str | None = None) ->
 
     Done by `jobs` processes here (-1 for one a core), or by all workers of the Dask scheduler at the address `cluster`,
     which must see the files under the same paths; those that join later help, and what a worker that dies has begun is
-    done by another. Raises `DatasetError` for 0 jobs, `MissingPackageError` without the extra `cluster`, and
+    done by another. Raises `JobsError` for 0 jobs, `MissingPackageError` without the extra `cluster`, and
     `ClusterError` if nothing answers there, the workers run another version or die of a call, or the scheduler goes
     away.
     """

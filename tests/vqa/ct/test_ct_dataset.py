@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -158,3 +159,30 @@ def test_what_is_incomplete_or_unknown(written: CTDataset) -> None:
     (written.root / "data" / "test.parquet").unlink()
     with pytest.raises(DatasetError, match=r"data/test\.parquet is missing"):
         open_ct_dataset(written.root)
+
+
+def test_a_damaged_split_is_named(written: CTDataset) -> None:
+    (written.root / "data" / "test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match=r"test\.parquet: not a whole Parquet file .*; build the dataset again"):
+        written.exchanges("test")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_only_what_is_of_a_dataset_is_written_over(split: str, tmp_path: Path) -> None:
+    own = tmp_path / "data" / f"{split}.parquet"
+    own.parent.mkdir()
+    pq.write_table(pa.table({"mine": [1]}), own)
+    before = own.read_bytes()
+    with pytest.raises(
+        DatasetError, match=rf"holds data/{split}\.parquet that is of no dataset of CTs; choose another"
+    ):
+        write_ct_dataset(exchanges(), tmp_path, tmp_path / "images")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [own]
+    assert own.read_bytes() == before
+
+
+def test_what_was_interrupted_is_written_anew(written: CTDataset, tmp_path: Path) -> None:
+    whole = (written.root / "manifest.json").read_bytes()
+    (written.root / "manifest.json").unlink()
+    write_ct_dataset(exchanges(), written.root, tmp_path / "images", skipped={"a.csv:3": "no answer"})
+    assert (written.root / "manifest.json").read_bytes() == whole

@@ -99,7 +99,8 @@ def write_cohort(
 
     Studies that are already there with the same parameters are kept: an interrupted run is called again and ends with
     the same bytes, whatever `jobs` (processes; -1 for one a core) is. `progress` hears (done, n) after each study.
-    Raises `StudyError` for 0 jobs, and before anything is written for files of the same names that are no phantoms.
+    Raises `JobsError` for 0 jobs, and `StudyError` before anything is written for files of the same names that are no
+    phantoms.
     """
     check_jobs(jobs)
     _check_free(out, profile, n)

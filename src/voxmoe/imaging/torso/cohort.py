@@ -102,7 +102,7 @@ def write_torsos(
 
     Those that are already there, drawn from the same, are kept: an interrupted run is called again and ends with the
     same bytes, whatever `jobs` (processes; -1 for one a core) is. `progress` hears (done, count) after each. Raises
-    `StudyError` for 0 jobs, and `DatasetError` if a larger cohort is there: none of its phantoms is removed.
+    `JobsError` for 0 jobs, and `DatasetError` if a larger cohort is there: none of its phantoms is removed.
     """
     check_jobs(jobs)
     _check_count(out, count)

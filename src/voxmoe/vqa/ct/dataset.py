@@ -19,7 +19,7 @@ from voxmoe import __version__
 from voxmoe.errors import DatasetError
 from voxmoe.files import atomic_path, inside, sha256, write_json
 from voxmoe.vqa.ct.exchange import Exchange, from_row, to_row
-from voxmoe.vqa.dataset import EVERY, SPLITS, Dataset, open_dataset, split_patients
+from voxmoe.vqa.dataset import EVERY, SPLITS, Dataset, open_dataset, read_split, split_patients
 
 KIND = "ct"
 """What the manifest calls such a dataset."""
@@ -56,7 +56,7 @@ class CTDataset:
             raise DatasetError(f"no split is called {split!r}; there are {', '.join(SPLITS)}, and {EVERY} for all rows")
         if not self.manifest["rows"][split]:
             return []
-        return [from_row(row) for row in pq.read_table(self.root / "data" / f"{split}.parquet").to_pylist()]
+        return [from_row(row) for row in read_split(self.root, split)]
 
     @property
     def images_root(self) -> Path:
@@ -133,6 +133,26 @@ def _write_split(path: Path, exchanges: Sequence[Exchange]) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
+def _is_own(path: Path) -> bool:
+    """Whether a Parquet file has the columns that `_write_split` gives it."""
+    try:
+        return bool(pq.read_schema(path).equals(SCHEMA))
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _check_out(out: Path) -> None:
+    """Raises `DatasetError` for a folder in which a dataset would replace what is of none. One that was interrupted
+    has left its splits without a manifest."""
+    if (out / "manifest.json").exists():
+        if not is_ct_dataset(out):
+            raise DatasetError(f"{out}: holds a dataset of another kind; choose another folder")
+        return
+    for path in (out / "data" / f"{split}.parquet" for split in SPLITS):
+        if path.exists() and not _is_own(path):
+            raise DatasetError(f"{out}: holds data/{path.name} that is of no dataset of CTs; choose another folder")
+
+
 def _counts(exchanges: Iterable[Exchange], key: str) -> dict[str, int]:
     return dict(sorted(Counter(str(getattr(exchange, key)) for exchange in exchanges).items()))
 
@@ -151,15 +171,14 @@ def write_ct_dataset(
 
     `splits` are the published ones: of each patient, or of each image. Without them they are drawn by patient,
     80/10/10. `masks` is a folder of masks with the names of the images. Raises `DatasetError` if there are no
-    exchanges, ids are not unique, one image has two patients or rescales or one patient two splits, or a path leaves
-    `images`.
+    exchanges, ids are not unique, one image has two patients or rescales or one patient two splits, a path leaves
+    `images`, or `out` holds what this did not write.
     """
+    _check_out(out)
     every = list(exchanges)
     _check(every, images)
     if masks is not None and not masks.is_dir():
         raise DatasetError(f"{masks}: no such folder; name the one of masks that have the names of the images")
-    if (out / "manifest.json").is_file() and not is_ct_dataset(out):
-        raise DatasetError(f"{out}: holds a dataset of another kind; choose another folder")
     of_patient = (
         split_patients([exchange.patient for exchange in every], seed)
         if splits is None
@@ -194,7 +213,7 @@ def _manifest(root: Path) -> dict[str, Any] | None:
     """None where there is none, or it cannot be read."""
     try:
         manifest = json.loads((root / "manifest.json").read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) else None
 
