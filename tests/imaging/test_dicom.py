@@ -53,6 +53,20 @@ def test_each_slice_has_its_own_rescale_and_its_padding(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_series(tmp_path / "ct").data, expected)
 
 
+def test_padding_with_an_empty_limit_is_one_value(tmp_path: Path) -> None:
+    for path in write_stack(tmp_path / "ct", torso()):
+        slice_ = dcmread(path)
+        stored = np.frombuffer(slice_.PixelData, "<i2").reshape(slice_.Rows, slice_.Columns).copy()
+        stored[0], stored[1] = 30000, 29999
+        slice_.PixelData = stored.tobytes()
+        slice_.add_new("PixelPaddingValue", "SS", 30000)
+        slice_.add_new("PixelPaddingRangeLimit", "SS", None)
+        slice_.save_as(path)
+    data = read_series(tmp_path / "ct").data
+    assert (data[:, -1] == -1024).all()
+    assert (data[:, -2] == 29999 - 1024).all()
+
+
 def test_one_file_names_its_series(tmp_path: Path) -> None:
     write_stack(tmp_path / "ct", torso())
     other = write_stack(tmp_path / "ct", torso(seed=1), SeriesInstanceUID="1.9")

@@ -283,7 +283,8 @@ def _hounsfield(image: Image) -> Float32[np.ndarray, "R C"]:
         hu = pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
         padding = found.get("PixelPaddingValue")
         if padding is not None:
-            low, high = sorted((int(padding), int(found.get("PixelPaddingRangeLimit", padding))))
+            limit = found.get("PixelPaddingRangeLimit")
+            low, high = sorted((int(padding), int(padding if limit is None else limit)))
             hu[(pixels >= low) & (pixels <= high)] = AIR
         return hu
     except (ImageError, MissingPackageError):

@@ -119,3 +119,20 @@ def test_what_one_dataset_trains_on_another_is_tested_on(tmp_path: Path) -> None
     named = {(Path(leak.first.dataset).name, Path(leak.second.dataset).name) for leak in leaks}
     assert named >= {("ct-rate", "radgenome"), ("ct-rate", "3d-rad"), ("radgenome", "3d-rad")}
     assert all({"patient", "file"} <= set(leak.shared) for leak in leaks)
+
+
+def test_test_patients_of_3d_rad_are_known_among_those_of_ct_rate(tmp_path: Path) -> None:
+    """By patient alone: the two ask about other scans."""
+    images = tmp_path / "images"
+    scan = "valid/valid_7/valid_7_b/valid_7_b_1.nii.gz"
+    for number, place in enumerate((*RATE, scan)):
+        put(images, place, volume(number))
+    rate = collected("ct-rate", tmp_path, images)
+    row = {"Task": "3", "Subtask": "1", "VolumeName": "test_7_b_1.nii.gz", "Question": "How large?", "Answer": "2 cm"}
+    none = dict.fromkeys(("AnswerChoice", "Choice A", "Choice B", "Choice C", "Choice D"), "-")
+    asked = table(tmp_path / "Task3.csv", {**row, "QuestionType": "Open", **none})
+    collect("3d-rad", [asked], tmp_path / "3d-rad", images)
+    (leak,) = audit([rate, open_ct_dataset(tmp_path / "3d-rad")]).leaks
+    assert set(leak.shared) == {"patient"}
+    assert {leak.first.patient, leak.second.patient} == {"valid_7"}
+    assert {leak.first.split, leak.second.split} == {"validation", "test"}

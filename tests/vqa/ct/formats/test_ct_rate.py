@@ -48,7 +48,9 @@ def test_labels_are_closed_questions(tmp_path: Path) -> None:
     [
         NESTED,
         "train_fixed/train_1/train_1_a/train_1_a_2.nii.gz",
+        "train_preprocessed/train_1/train_1a/train_1_a_2.nii.gz",
         "train_1/train_1_a/train_1_a_2.nii.gz",
+        "train_1/train_1a/train_1_a_2.nii.gz",
         "train_1_a_2.nii.gz",
     ],
 )
@@ -73,6 +75,21 @@ def test_slope_and_intercept_come_from_the_metadata(tmp_path: Path) -> None:
         read(format_named("m3d-vqa"), [(None, reports)], terms)
     with pytest.raises(DatasetError, match=r"metadata\.csv:2: train_1_a_2.*needs a number in each of RescaleSlope"):
         read_rescales(table(metadata, [row | {"RescaleSlope": ""}]))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train_1_a_2.nii.gz,1,-8192,0.7", "has 4 cells under 3 columns"),
+        ("train_1_a_2.nii.gz,1", "has 2 cells under 3 columns"),
+        ("train_1_a_2.nii.gz,1,air", "train_1_a_2.nii.gz: needs a number in each of RescaleSlope and RescaleIntercept"),
+    ],
+)
+def test_rows_of_metadata_that_cannot_be_read(line: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text(f"VolumeName,RescaleSlope,RescaleIntercept\n{line}\n")
+    with pytest.raises(DatasetError, match=f"^metadata.csv:2: {said}; mend the row, or take it away"):
+        read_rescales(path)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,23 @@ def test_tables_given_one_a_split(tmp_path: Path) -> None:
     assert named.skipped["test=t.csv:2"] == "says the same as train=t.csv:2 (report)"
 
 
+def test_tables_of_one_name_are_told_apart_within_a_split(tmp_path: Path) -> None:
+    """Those of other names, and of other splits, are called what they are called alone."""
+    rows = [[ROW | {"image": f"{name}.nii.gz"}, ROW | {"answer": ""}] for name in "abcd"]
+    places = [tmp_path / name for name in ("a/t.csv", "b/t.csv", "b/u.csv", "c/t.csv")]
+    given = list(zip(("train", "train", "train", "test"), places, strict=True))
+    for path, own in zip(places, rows, strict=True):
+        table(path, own)
+    reading = read(format_named("own"), given, Terms(tmp_path, check_files=False), published=False)
+    assert [one.id for one in reading.exchanges] == [
+        "own/train/a/t/2",
+        "own/train/b/t/2",
+        "own/train/u/2",
+        "own/test/t/2",
+    ]
+    assert list(reading.skipped) == ["train=a/t.csv:3", "train=b/t.csv:3", "train=u.csv:3", "test=t.csv:3"]
+
+
 def test_splits_are_of_all_rows_or_of_none(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", [ROW | {"split": "train"}, ROW | {"image": "b.nii.gz"}])
     reading = reading_of("own", path)

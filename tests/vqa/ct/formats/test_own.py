@@ -127,6 +127,17 @@ def test_names_that_no_file_can_have(tmp_path: Path) -> None:
     assert validate(lines(path, [OPEN | {"slice": 1e12}])).problems[0].endswith("from 0 to 99999 is needed")
 
 
+def test_a_single_dicom_file_is_no_series(tmp_path: Path) -> None:
+    """The audit hashes the file or folder that is named: two files of one series would pass for two scans."""
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "1.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    path = lines(tmp_path / "own.jsonl", [REPORT | {"image": "ct"}, REPORT | {"image": "ct/1.dcm"}])
+    assert validate(path, tmp_path).problems == (
+        "own.jsonl:2: image: ct/1.dcm: is a single DICOM file; name the folder of its series, one that holds no other",
+    )
+    assert list(reading_of("own", path, images=tmp_path).skipped) == ["own.jsonl:2"]
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("image,patient,task\n")
     with pytest.raises(DatasetError, match=r"own\.csv: lacks answer; its columns are image, patient, task; needed are"):

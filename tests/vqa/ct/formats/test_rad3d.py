@@ -7,7 +7,10 @@ import pytest
 from published import reading_of, table
 
 from voxmoe.errors import DatasetError
+from voxmoe.imaging.hounsfield import Rescale
 from voxmoe.vocabulary import CTTask
+from voxmoe.vqa.ct.formats import format_named
+from voxmoe.vqa.ct.formats.form import Terms, read
 
 OPEN = {
     "Task": "3",
@@ -41,7 +44,56 @@ def test_open_and_closed_questions(tmp_path: Path) -> None:
     assert (asked.task, asked.kind, asked.target) == (CTTask.OPEN, "medical-computation", "2 cm")
     assert (closed.kind, closed.prompt) == ("existence-detection", "Is there a nodule? Choices: A. Yes B. No")
     assert (closed.target, closed.id) == ("B. No", "3d-rad/Task4/2")
-    assert reading.splits == {"test/test_1004/test_1004_a/test_1004_a_1.nii.gz": "test"}
+    assert reading.splits == {"valid/valid_1004/valid_1004_a/valid_1004_a_1.nii.gz": "test"}
+
+
+def test_its_test_volumes_are_validation_volumes_of_ct_rate(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", [OPEN | {"VolumeName": "test_1016_d_2.nii.gz"}])
+    file = tmp_path / "images" / "valid/valid_1016/valid_1016_d/valid_1016_d_2.nii.gz"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    rescales = {"valid_1016_d_2.nii.gz": Rescale(1.0, -8192.0)}
+    reading = read(format_named("3d-rad"), [(None, path)], Terms(tmp_path / "images", rescales=rescales))
+    (found,) = reading.exchanges
+    assert (found.image, found.patient, found.rescale) == (
+        "valid/valid_1016/valid_1016_d/valid_1016_d_2.nii.gz",
+        "valid_1016",
+        (1.0, -8192.0),
+    )
+    assert reading.splits == {found.image: "test"}
+
+
+def test_folders_as_they_are_published(tmp_path: Path) -> None:
+    root = tmp_path / "3DRAD"
+    changes = [
+        ("test", "Task5_Static", {"Question": "Now?"}),
+        ("test", "Task6_Longitudinal", {"Question": "Past: [0]. Now?"}),
+        ("train", "Task5_Static", {"VolumeName": "train_1_c_1.nii.gz"}),
+    ]
+    tables = {
+        f"{split}/{task}": table(root / split / task / "c.csv", [OPEN | change, OPEN | change])
+        for split, task, change in changes
+    }
+    whole = reading_of("3d-rad", root)
+    assert [one.id for one in whole.exchanges] == [f"3d-rad/{name}/c/2" for name in tables]
+    assert sorted((whole.splits or {}).values()) == ["test", "train"]
+    assert whole.skipped == {f"{name}/c.csv:3": f"says the same as {name}/c.csv:2 (open)" for name in tables}
+    folders = [root / "test" / task for task in ("Task5_Static", "Task6_Longitudinal")]
+    for given in (folders, [folder / "c.csv" for folder in folders]):
+        apart = reading_of("3d-rad", *given)
+        assert [one.id for one in apart.exchanges] == [f"3d-rad/{folder.name}/c/2" for folder in folders]
+        assert list(apart.skipped) == [f"{folder.name}/c.csv:3" for folder in folders]
+    deeper = reading_of("3d-rad", *(root / split / "Task5_Static" for split in ("test", "train")))
+    assert [one.id for one in deeper.exchanges] == [f"3d-rad/{split}/Task5_Static/c/2" for split in ("test", "train")]
+    (alone,) = reading_of("3d-rad", tables["test/Task5_Static"]).exchanges
+    assert alone.id == "3d-rad/c/2"
+
+
+def test_a_table_that_is_given_twice(tmp_path: Path) -> None:
+    path = table(tmp_path / "Task5" / "c.csv", [OPEN])
+    for again in (path, path.parent, path.parent / ".." / "Task5" / "c.csv"):
+        with pytest.raises(DatasetError, match=r"c\.csv: is given twice, by itself or with its folder; give it once"):
+            reading_of("3d-rad", path, again)
 
 
 @pytest.mark.parametrize(

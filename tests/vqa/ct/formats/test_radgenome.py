@@ -63,8 +63,24 @@ def test_tables_are_known_by_their_names(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="its name has to say which table it is: one of presence, abnormality"):
         reading_of("radgenome", path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match=r"empty: holds no \.csv file"):
+    with pytest.raises(DatasetError, match=r"empty: holds no \.csv file, nor do the folders in it"):
         reading_of("radgenome", tmp_path / "empty")
+
+
+def test_other_tables_of_a_folder_are_left_out(tmp_path: Path) -> None:
+    folder = write_all(tmp_path / "dataset" / "radgenome_files")
+    table(folder / "train_region_report.csv", [{"Volumename": VOLUME["Volumename"], "Sentence": "Clear."}])
+    reading = reading_of("radgenome", folder)
+    assert len(reading.exchanges) == 5
+    assert list(reading.skipped) == ["train_region_report.csv"]
+    assert "left out as a whole; its name has to say which" in reading.skipped["train_region_report.csv"]
+    above = reading_of("radgenome", folder.parent)
+    assert {one.id.rpartition("/")[0] for one in above.exchanges} == {
+        f"radgenome/radgenome_files/{path.stem}" for path in folder.glob("train_*.csv") if "report" not in path.stem
+    }
+    assert list(above.skipped) == ["radgenome_files/train_region_report.csv"]
+    with pytest.raises(DatasetError, match=r"train_region_report\.csv: its name has to say which table it is"):
+        reading_of("radgenome", folder / "train_region_report.csv")
 
 
 @pytest.mark.real

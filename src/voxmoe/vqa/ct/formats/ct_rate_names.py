@@ -22,8 +22,8 @@ class VolumeName:
     split: str
     """As published; `valid` is validation."""
     places: tuple[str, ...]
-    """Where the file may lie: as published, as published after its rescaling was mended, below the folder of its
-    split, all in one folder."""
+    """Where the file may lie: as published, as published after its rescaling was mended, as RadGenome-ChestCT publishes
+    it, each of these below the folder of its split, all in one folder."""
 
 
 def volume_name(written: str) -> VolumeName:
@@ -35,4 +35,6 @@ def volume_name(written: str) -> VolumeName:
     if not (found["scan"] and found["reconstruction"]):  # a table of reports that names no reconstruction
         return VolumeName(file, patient, _SPLITS[split], (file,))
     below = f"{patient}/{patient}{found['scan']}/{file}"
-    return VolumeName(file, patient, _SPLITS[split], (f"{split}/{below}", f"{split}_fixed/{below}", below, file))
+    joined = f"{patient}/{patient}{found['scan'].removeprefix('_')}/{file}"
+    published = (f"{split}/{below}", f"{split}_fixed/{below}", f"{split}_preprocessed/{joined}")
+    return VolumeName(file, patient, _SPLITS[split], (*published, below, joined, file))

@@ -14,7 +14,7 @@ from voxmoe.errors import DatasetError, ImageError
 from voxmoe.files import inside
 from voxmoe.imaging.hounsfield import Rescale
 from voxmoe.vqa.ct.exchange import Exchange
-from voxmoe.vqa.ct.formats.tables import Row, read_csv
+from voxmoe.vqa.ct.formats.tables import Row, read_csv, starts_of
 
 
 @dataclass(frozen=True)
@@ -101,19 +101,27 @@ def _add(reading: Reading, row: Row, made: Sequence[Exchange], split: str | None
             reading.exchanges.append(exchange)
 
 
+def _starts(tables: Sequence[tuple[str | None, Path]]) -> list[str]:
+    """What tells the rows of each table from those of others of its split (`starts_of`)."""
+    splits = {split for split, _ in tables}
+    of_split = {split: iter(starts_of([path for other, path in tables if other == split])) for split in splits}
+    return [next(of_split[split]) for split, _ in tables]
+
+
 def read(form: Format, tables: Iterable[tuple[str | None, Path]], terms: Terms, published: bool = True) -> Reading:
     """All rows of some tables, each with the split that it is (None: what its rows say); or without published splits.
 
-    Raises `DatasetError` if a table is missing or of another format, none of its rows can be used, or one image is in
-    two splits.
+    Raises `DatasetError` if a table is missing, given twice or of another format, none of its rows can be used, or one
+    image is in two splits.
     """
     if terms.rescales is not None and not form.stored_values:
         raise DatasetError(f"{form.name}: its images need no slope and intercept; leave out the metadata")
+    tables = list(tables)
     reading, said = Reading(), dict[Any, str]()
-    for given, table in tables:
+    for (given, table), start in zip(tables, _starts(tables), strict=True):
         used, refused = 0, dict[str, str]()
         for found in form.rows(table):
-            row = found.of_split(given)
+            row = found.under(start).of_split(given)
             try:
                 made = list(form.exchanges(row.usable(), terms))
             except DatasetError as error:
@@ -132,7 +140,8 @@ def read_rescales(path: Path) -> dict[str, Rescale]:
     found = {}
     for row in read_csv(path, ("VolumeName", "RescaleSlope", "RescaleIntercept")):
         try:
-            found[row.usable().cells["VolumeName"]] = Rescale.of_row(row.cells)
-        except ImageError as error:
-            raise DatasetError(f"{row.place}: {error}") from None
+            cells = row.usable().cells
+            found[cells["VolumeName"]] = Rescale.of_row(cells)
+        except (DatasetError, ImageError) as error:
+            raise DatasetError(f"{row.place}: {error}; mend the row, or take it away and with it the volume") from None
     return found

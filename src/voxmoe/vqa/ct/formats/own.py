@@ -15,6 +15,7 @@ from typing import Any
 
 from voxmoe.errors import DatasetError
 from voxmoe.files import inside
+from voxmoe.imaging.dicom import is_dicom
 from voxmoe.vocabulary import CTTask
 from voxmoe.vqa.ct.exchange import LETTERS, REPORT_PROMPT, Exchange
 from voxmoe.vqa.ct.formats.form import Format, Terms
@@ -113,8 +114,11 @@ def _image_problems(cells: Mapping[str, Any], images: Path | None) -> Iterator[s
     if images is None or not name or not isinstance(name, str):
         return
     try:
-        if not os.path.exists(inside(images, name)):  # noqa: PTH110 - False, too, for names that no file can have
+        path = inside(images, name)
+        if not os.path.exists(path):  # noqa: PTH110 - False, too, for names that no file can have
             yield f"image: {name}: no such file in {images}"
+        elif not path.is_dir() and is_dicom(path):
+            yield f"image: {name}: is a single DICOM file; name the folder of its series, one that holds no other"
     except DatasetError as error:
         yield f"image: {error}"
 

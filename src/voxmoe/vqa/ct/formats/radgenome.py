@@ -14,7 +14,7 @@ from voxmoe.vocabulary import CTTask
 from voxmoe.vqa.ct.exchange import Exchange
 from voxmoe.vqa.ct.formats.ct_rate_names import volume_name
 from voxmoe.vqa.ct.formats.form import Format, Terms
-from voxmoe.vqa.ct.formats.tables import Row, read_csv, read_json, tables_in
+from voxmoe.vqa.ct.formats.tables import Row, name_of, read_csv, read_json, tables_in
 
 NAME = "radgenome"
 WORDINGS = {
@@ -34,12 +34,10 @@ COLUMNS = {
 _YES_NO = {"yes": "Yes", "no": "No"}
 
 
-def _kind(table: Path) -> str:
-    """By the name of the file: abnormality and location have the same columns."""
+def _kind(table: Path) -> str | None:
+    """By the name of the file, as abnormality and location have the same columns; None if that says none, or two."""
     found = [kind for kind in COLUMNS if kind in table.stem.lower()]
-    if len(found) != 1:
-        raise DatasetError(f"{table}: its name has to say which table it is: one of {', '.join(COLUMNS)}")
-    return found[0]
+    return found[0] if len(found) == 1 else None
 
 
 def _templates(table: Path, kind: str) -> list[str]:
@@ -54,11 +52,21 @@ def _templates(table: Path, kind: str) -> list[str]:
 
 
 def rows(place: Path) -> Iterator[Row]:
-    """With two more cells: what kind of table it is, and the wording of the question."""
+    """With two more cells: what kind of table it is, and the wording of the question.
+
+    A table of no kind is one broken row in a folder (the reports lie there too), and an error if it is given itself.
+    """
     for table in tables_in(place):
         kind = _kind(table)
+        if kind is None:
+            said = f"its name has to say which table it is: one of {', '.join(COLUMNS)}"
+            if table == place:
+                raise DatasetError(f"{table}: {said}")
+            name = name_of(table, place)
+            yield Row(name, name, {}, broken=f"is left out as a whole; {said}")
+            continue
         templates = _templates(table, kind)
-        for row in read_csv(table, COLUMNS[kind]):
+        for row in read_csv(table, COLUMNS[kind], place):
             template = templates[crc32(row.id.encode()) % len(templates)]
             row = replace(row, cells={**row.cells, "kind": kind, "template": template})
             try:

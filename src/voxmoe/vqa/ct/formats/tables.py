@@ -2,10 +2,12 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from voxmoe.errors import DatasetError
@@ -16,7 +18,7 @@ class Row:
     """One row of a table."""
 
     place: str
-    """FILE:LINE, for people."""
+    """FILE:LINE, for people; a file in a folder of tables as seen from that folder."""
     id: str
     """FILE/LINE without the suffix: unique among the rows of tables of other names."""
     cells: Mapping[str, Any]
@@ -29,6 +31,10 @@ class Row:
     def of_split(self, split: str | None) -> "Row":
         """Itself as a row of a table that is one split: tables of two splits may have the same name."""
         return replace(self, place=f"{split}={self.place}", id=f"{split}/{self.id}", split=split) if split else self
+
+    def under(self, start: str) -> "Row":
+        """Itself with what tells its table from others of the same name (`starts_of`)."""
+        return replace(self, place=f"{start}{self.place}", id=f"{start}{self.id}")
 
     def usable(self) -> "Row":
         """Itself; raises `DatasetError` if it is broken."""
@@ -59,12 +65,13 @@ def _text_of(path: Path) -> str:
         raise DatasetError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
-def read_csv(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+def read_csv(path: Path, needed: Sequence[str], given: Path | None = None) -> Iterator[Row]:
     """The rows of a CSV file with a header; `needed` columns may name alternatives, as in "a|b".
 
-    A row of another length than the header is broken. Raises `DatasetError` if the file is missing, no CSV text, or
-    lacks a column, and says which it has.
+    `given` is the folder that was given, if it was not the file. A row of another length than the header is broken.
+    Raises `DatasetError` if the file is missing, no CSV text, or lacks a column, and says which it has.
     """
+    name = name_of(path, given or path)
     lines = csv.reader(StringIO(_text_of(path), newline="\n"), strict=True)
     try:
         header = [name.strip() for name in next(lines, [])]
@@ -75,9 +82,7 @@ def read_csv(path: Path, needed: Sequence[str]) -> Iterator[Row]:
             line, before = before + 1, lines.line_num
             if not cells:
                 continue
-            row = Row(
-                f"{path.name}:{line}", f"{path.stem}/{line}", dict(zip(header, map(str.strip, cells), strict=False))
-            )
+            row = Row(f"{name}:{line}", f"{_bare(name)}/{line}", dict(zip(header, map(str.strip, cells), strict=False)))
             told = f"has {len(cells)} cells under {len(header)} columns"
             yield row if len(cells) == len(header) else replace(row, broken=told)
     except csv.Error as error:
@@ -109,10 +114,49 @@ def read_json_lines(path: Path) -> Iterator[Row]:
 
 
 def tables_in(place: Path, suffix: str = ".csv") -> list[Path]:
-    """A table itself, or those of a folder by name; raises `DatasetError` if it has none."""
+    """A table itself, or those of a folder and of the folders in it, by name; raises `DatasetError` if it has none."""
     if not place.is_dir():
         return [place]
-    found = sorted(path for path in place.iterdir() if path.suffix == suffix)
+    found = sorted(path for path in place.rglob(f"*{suffix}") if path.is_file())
     if not found:
-        raise DatasetError(f"{place}: holds no {suffix} file")
+        raise DatasetError(f"{place}: holds no {suffix} file, nor do the folders in it; name the one with the tables")
     return found
+
+
+def name_of(table: Path, given: Path) -> str:
+    """What a table is called: its path below the folder that was given, or its name if it was given itself."""
+    return table.name if table == given else table.relative_to(given).as_posix()
+
+
+def _bare(name: str) -> str:
+    """Without the suffix, as ids have it."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _names(given: Path) -> list[str]:
+    return [name_of(path, given) for path in given.rglob("*.csv")] if given.is_dir() else [given.name]
+
+
+def _last(folder: Path, depth: int) -> str:
+    """The last so many parts of a folder's path, each with / at the end."""
+    parts = folder.resolve().parts[1:]
+    return "".join(f"{part}/" for part in parts[max(len(parts) - depth, 0) :])
+
+
+def starts_of(given: Sequence[Path]) -> list[str]:
+    """For each table or folder of tables what goes before their names, so that no two tables are called the same.
+
+    Nothing for those whose names differ anyhow; else as many of their last folders as tell them apart, with / at the
+    end. Raises `DatasetError` for a table that is given twice.
+    """
+    names = [_names(path) for path in given]
+    times = Counter(chain.from_iterable(names))
+    shared = [any(times[name] > 1 for name in own) for own in names]
+    folders = [path if path.is_dir() else path.parent for path in given]
+    deepest = max((len(folder.resolve().parts) for folder in folders), default=1)
+    for depth in range(deepest):
+        starts = [_last(folder, depth) if clash else "" for folder, clash in zip(folders, shared, strict=True)]
+        called = [start + name for start, own in zip(starts, names, strict=True) for name in own]
+        if len(set(called)) == len(called):
+            return starts
+    raise DatasetError(f"{given[shared.index(True)]}: is given twice, by itself or with its folder; give it once")
