@@ -30,7 +30,7 @@ def derived(truth: TorsoTruth, exchange: Exchange) -> str:
         return names[(not one) * 2 + (not other)]
 
     def cut(diameter: float, *ends: float) -> int:
-        return int(np.searchsorted(ends, diameter, side="right"))
+        return int(np.searchsorted(ends, round(diameter), side="right"))
 
     def sided(name: str) -> str:
         names = ("both sides", "the right side", "the left side", "neither side")

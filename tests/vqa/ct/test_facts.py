@@ -52,8 +52,8 @@ def test_keeping_makes_answers_alike_often(torsos: list[Torso]) -> None:
     assert all(len(values) == 1 for values in kept.values())
 
 
-def test_sizes_begin_where_their_names_say() -> None:
-    assert [size_name("nodule", mm) for mm in (8.0, 13.99, 14.0, 19.0, 23.9, 24.0, 30.0)] == [
+def test_sizes_begin_where_their_names_say_by_the_millimetres_of_reports() -> None:
+    assert [size_name("nodule", mm) for mm in (8.0, 13.49, 13.6, 18.6, 23.4, 23.9, 30.0)] == [
         "less than 14 mm", "less than 14 mm", "14 to 19 mm", "19 to 24 mm", "19 to 24 mm", "24 mm or more",
         "24 mm or more",
     ]  # fmt: skip

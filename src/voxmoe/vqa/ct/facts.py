@@ -250,7 +250,8 @@ def _location(truth: TorsoTruth) -> Iterator[Fact]:
 
 
 def size_name(topic: str, diameter: float) -> str:
-    return next(name for name, end in SIZES_MM[topic] if diameter < end)
+    """Of a diameter in mm, by the whole millimetres that a report tells."""
+    return next(name for name, end in SIZES_MM[topic] if round(diameter) < end)
 
 
 def _size(truth: TorsoTruth) -> Iterator[Fact]:
