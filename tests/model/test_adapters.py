@@ -82,6 +82,15 @@ def test_dropout_is_on_what_the_adapter_reads_alone() -> None:
     torch.testing.assert_close(found, {"y": y, "x": given.grad, "down": down.grad, "up": up.grad}, rtol=1e-4, atol=1e-3)
 
 
+def test_an_adapter_that_does_not_learn_is_read_whole() -> None:
+    ours, _ = pair(dropout=0.5)
+    rows = torch.randn(5, ours.in_features)
+    ours.requires_grad_(False)
+    assert torch.equal(ours.train()(rows), ours.eval()(rows))
+    ours.lora_A.requires_grad_(True)
+    assert not torch.equal(ours.train()(rows), ours.eval()(rows))
+
+
 @pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
 def test_dropout_leaves_each_number_by_its_chance_and_independently(dropout: float) -> None:
     torch.manual_seed(0)

@@ -106,6 +106,36 @@ def test_an_encoder_starts_from_published_weights_which_a_saved_model_no_longer_
     assert all(torch.equal(tensor, published[name]) for name, tensor in loaded.vision.state_dict().items())
 
 
+def test_a_start_does_not_replace_weights_that_are_named(settings: ModelSettings, tmp_path: Path) -> None:
+    for number in (1, 2):
+        torch.manual_seed(number)
+        save_file(VisionEncoder(VISION).state_dict(), tmp_path / f"{number}.safetensors")
+
+    def seeing(number: int | None) -> ModelSettings:
+        weights = None if number is None else str(tmp_path / f"{number}.safetensors")
+        return settings.model_copy(update={"vision": VISION.model_copy(update={"weights": weights})})
+
+    first = MpLLM(MpLLMConfig.of(seeing(1)))
+    first.save_pretrained(tmp_path / "first")
+    assert MpLLM(MpLLMConfig.of(seeing(1))).start_from(tmp_path / "first") == []
+    going_on = MpLLM(MpLLMConfig.of(seeing(None)))
+    going_on.start_from(tmp_path / "first")
+    assert digest(going_on.vision.state_dict()) == digest(first.vision.state_dict())
+    with pytest.raises(WeightsError, match=r"its vision \(.*\) is not that of model\.vision\.weights=.*2\.safetensors"):
+        MpLLM(MpLLMConfig.of(seeing(2))).start_from(tmp_path / "first")
+
+
+def test_a_sequence_has_to_fit_the_language_model(settings: ModelSettings, processor: MpLLMProcessor) -> None:
+    model = MpLLM(MpLLMConfig.of(settings)).eval()
+    batch = processor(QUESTIONS[:1], [make_study()])
+    words, images = batch["question_ids"].shape[1], VISION.tokens
+    model.language_model.config.max_position_embeddings = 1 + images + words
+    model(**batch)
+    model.language_model.config.max_position_embeddings -= 1
+    with pytest.raises(WeightsError, match=rf"a sequence of {1 + images + words} tokens.*{images + words} positions"):
+        model(**batch)
+
+
 def test_other_language_weights_are_refused(model: MpLLM, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     config = MpLLMConfig.from_pretrained(tmp_path)
@@ -324,3 +354,27 @@ def test_unaskable_questions_are_refused(processor: MpLLMProcessor, question: st
 def test_a_model_of_another_version_is_refused_by_what_differs() -> None:
     with pytest.raises(WeightsError, match=r"profile: Extra inputs are not permitted.*train it again"):
         MpLLMConfig(settings={"profile": "gli-2024"})
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", None], ids=["pointer", "cut"]
+)
+def test_weights_that_are_not_whole_are_named(damaged: bytes | None, model: MpLLM, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100] if damaged is None else damaged)
+    for use in (MpLLM.from_pretrained, model.start_from):
+        with pytest.raises(WeightsError, match=r"model\.safetensors: not a whole safetensors file"):
+            use(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["processor_config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_processor_is_loaded_whole_or_not_at_all(name: str, processor: MpLLMProcessor, tmp_path: Path) -> None:
+    processor.save_pretrained(tmp_path)
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[:30])
+    with pytest.raises(WeightsError, match=rf"{tmp_path}: one of .*{name}.* cannot be read"):
+        MpLLMProcessor.from_pretrained(tmp_path)
+    file.unlink()
+    with pytest.raises(WeightsError, match=rf"{tmp_path}: holds no {name}; copy all"):
+        MpLLMProcessor.from_pretrained(tmp_path)

@@ -21,6 +21,7 @@ from voxmoe.model.reader import ReaderConfig, ReaderSettings, Stage, VolumeReade
 from voxmoe.model.reading import ReaderProcessor, chat_form
 from voxmoe.model.task_experts import TaskExpertSettings
 from voxmoe.model.towers import FAMILIES
+from voxmoe.training.trainer import lighten
 
 FAMILY_KINDS = [name for name in KINDS if name not in ("llava-two-layers", "internvl-normed")]
 every_family = pytest.mark.parametrize("name", FAMILY_KINDS)
@@ -524,6 +525,27 @@ def test_all_that_learns_is_held_in_single_precision(stage: Stage, folders: dict
     reader.calibrate([batch])
     reader(**batch, pixels=pictures(reader), task=torch.tensor([0, 1])).loss.backward()
     assert reader.adaptation.task_router.standardise.mean.dtype == torch.float32
+
+
+def test_adapters_that_are_frozen_are_not_rounded_in_bf16(folders: dict[str, Path]) -> None:
+    reader = reader_of(folders["smolvlm"], experts=EXPERTS)
+    reader.learn("experts")
+    lighten(reader)
+    kinds = {name: weight.dtype for name, weight in reader.language_model.named_parameters()}
+    assert {kind for name, kind in kinds.items() if ".lora_" in name} == {torch.float32}
+    assert {kind for name, kind in kinds.items() if ".base_layer.weight" in name} == {torch.bfloat16}
+
+
+def test_a_volume_has_to_fit_the_language_model(folders: dict[str, Path]) -> None:
+    reader = reader_of(folders["smolvlm"])
+    batch, pixels = batch_of(reader, ["where?"], ["left"]), pictures(reader, 1)
+    whole = reader(**batch, pixels=pixels)
+    assert whole.loss is not None
+    reader.language_model.config.max_position_embeddings = 8
+    with pytest.raises(
+        WeightsError, match=r"tokens, slices and words, is longer than the 8 positions.*pictures\.depth"
+    ):
+        reader(**batch, pixels=pixels)
 
 
 def stored_as(dtype: torch.dtype, folders: dict[str, Path], tmp_path: Path) -> Path:

@@ -1,5 +1,6 @@
 """The paper's tables as data: complete, as printed, and every model a valid recipe at both scales."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -9,7 +10,7 @@ from voxmoe.errors import RecipeError
 from voxmoe.model.concatenation import Med3DVLMSettings
 from voxmoe.model.experts import ExpertSettings
 from voxmoe.reproduction.experiments import DATASETS, EXPERIMENTS, MEASURES, MED3DVLM, Experiment
-from voxmoe.reproduction.run import Workshop, workshop_at
+from voxmoe.reproduction.run import Workshop, plans, reproduced, workshop_at
 from voxmoe.reproduction.scale import load_scale
 
 
@@ -63,3 +64,11 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
         workshop_at(tmp_path, "paper", ["brain=/data"], lambda stage, done, total: None)
     with pytest.raises(RecipeError, match="needs real studies: --cohort gli=FOLDER"):
         workshop(tmp_path, "paper").dataset("gli")
+
+
+def test_studies_that_are_lacking_are_named_before_anything_is_trained(tmp_path: Path) -> None:
+    given = replace(workshop(tmp_path, "paper"), cohorts={"gli": tmp_path})
+    with pytest.raises(RecipeError, match=r"needs real studies: --cohort met=FOLDER --cohort goat=FOLDER$"):
+        reproduced(given, ["table3", "table2"])
+    assert not list(tmp_path.iterdir())
+    assert plans(given, ["table2"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from voxmoe.training.cache import FEATURES, GRIDS, entries, key_of, place, prune, usage
+from voxmoe.training.cache import FEATURES, GRIDS, entries, key_of, mark_used, place, prune, usage
 from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 
 DAY = 24 * 60 * 60
@@ -105,6 +105,13 @@ def test_what_was_read_counts_as_used() -> None:
     os.utime(path, (0, 0))
     assert is_intact(path)
     assert prune(older_than=1.0)["files"] == 0
+
+
+def test_what_was_pruned_while_it_was_read_stays_away() -> None:
+    path = keep(FEATURES, "x")
+    prune(everything=True)
+    mark_used(path)
+    assert not path.exists()
 
 
 def test_the_longest_unused_go_above_a_size() -> None:

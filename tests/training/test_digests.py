@@ -3,11 +3,15 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+from changed_code import change_code
 
 from conftest import make_study
+from voxmoe.imaging import places as places_module
+from voxmoe.imaging import volume as volume_module
 from voxmoe.imaging.study import StudyFiles, load_study
 from voxmoe.imaging.volume import Volume, write_volume
 from voxmoe.training.digests import FileStates, files_of, study_digests, volume_digest
@@ -76,3 +80,13 @@ def test_a_file_as_image_and_as_mask_is_two_things(files: StudyFiles) -> None:
     as_mask = FileStates({"mask": files.mask})
     as_mask.remember({"mask": "of the mask"})
     assert FileStates({"T1": files.mask}).remembered() is None
+
+
+@pytest.mark.parametrize("module", [volume_module, places_module])
+def test_a_digest_is_remembered_until_the_reader_changes(
+    module: ModuleType, files: StudyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FileStates(files_of(files)).remember(study_digests(load_study(files)))
+    assert FileStates(files_of(files)).remembered() is not None
+    change_code(module, tmp_path, monkeypatch)
+    assert FileStates(files_of(files)).remembered() is None

@@ -1,22 +1,27 @@
 """Dense pretraining learns from studies, and modality dropout leaves something to see."""
 
+from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from changed_code import change_code
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from conftest import make_study
 from voxmoe.imaging.grid import label_fractions, to_grid
+from voxmoe.model import convolution, dcformer, features, vision
 from voxmoe.model.dcformer import DCFormerSettings
-from voxmoe.model.encoder import EncoderSettings, make_encoder
+from voxmoe.model.encoder import Encoder, EncoderSettings, make_encoder
 from voxmoe.model.pyramid import PyramidSettings
 from voxmoe.model.vision import VisionSettings
 from voxmoe.training.eye import Sample, drop_modalities, graded, train_eye
 from voxmoe.training.recipe import EyeSettings
+from voxmoe.training.run import _kept_eye
 
 VISION = VisionSettings(grid=(8, 8, 8), patch=(2, 2, 2), pool=(2, 2, 2), hidden=16, layers=1, heads=2, mlp=32)
 DCFORMER = DCFormerSettings(grid=(16, 16, 16), channels=(8, 12, 16), blocks=(1, 1), kernels=(3, 3), layer_scale=0.1)
@@ -96,3 +101,45 @@ def test_ten_steps_have_a_schedule() -> None:
     encoder = make_encoder(VISION)
     sample = Sample(torch.rand(4, 8, 8, 8), torch.ones(4).bool(), torch.rand(2, 4, 4, 4))
     assert len(train_eye(encoder, [sample], EyeSettings(epochs=10), seed=0)) == 10
+
+
+def drawn(settings: EncoderSettings) -> Encoder:
+    torch.manual_seed(0)
+    return make_encoder(settings)
+
+
+def test_a_kept_eye_is_known_by_all_that_decides_it() -> None:
+    """Heads and pool, of which no weight tells, and the grid of a DCFormer, too."""
+    samples, eye = [Path("one.safetensors"), Path("two.safetensors")], EyeSettings()
+
+    def key(
+        settings: EncoderSettings = VISION, samples: list[Path] = samples, eye: EyeSettings = eye, s: int = 0
+    ) -> str:
+        return _kept_eye(drawn(settings), samples, eye, s).name
+
+    others = [
+        key(VISION.model_copy(update={"heads": 4})),
+        key(VISION.model_copy(update={"pool": (1, 2, 2)})),
+        key(VISION.model_copy(update={"layers": 2})),
+        key(DCFORMER),
+        key(DCFORMER.model_copy(update={"grid": (32, 16, 16)})),
+        key(samples=[Path("one.safetensors"), Path("three.safetensors")]),
+        key(samples=samples[::-1]),
+        key(eye=EyeSettings(epochs=3)),
+        key(s=1),
+    ]
+    assert len({key(), *others}) == len(others) + 1
+    assert key(VISION.model_copy(update={"weights": "elsewhere", "fingerprint": "x"})) == key()
+    alike = drawn(VISION.model_copy(update={"heads": 4})).state_dict()
+    assert all(torch.equal(tensor, alike[name]) for name, tensor in drawn(VISION).state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("module", "settings"), [(vision, VISION), (features, VISION), (dcformer, DCFORMER), (convolution, DCFORMER)]
+)
+def test_a_kept_eye_is_known_by_the_code_of_its_encoder(
+    module: ModuleType, settings: EncoderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _kept_eye(drawn(settings), [], EyeSettings(), 0)
+    change_code(module, tmp_path, monkeypatch)
+    assert _kept_eye(drawn(settings), [], EyeSettings(), 0) != before

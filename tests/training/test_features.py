@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from changed_code import change_code
 
 from conftest import make_study
 from voxmoe.errors import CacheError
+from voxmoe.imaging import study as study_module
 from voxmoe.imaging.grid import to_grid
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.imaging.volume import write_volume
@@ -175,6 +177,17 @@ def test_what_is_removed_while_it_is_in_use_is_told(model: MpLLM, studies: dict[
         kept[name]
 
 
+@pytest.mark.parametrize("left", [0, 40])
+def test_what_is_damaged_while_it_is_in_use_is_told(model: MpLLM, studies: dict[str, StudyFiles], left: int) -> None:
+    kept = FeatureCache(model).of_all(studies, quiet)
+    path = kept.paths["b"][0]
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(
+        CacheError, match=rf"{path}: what is seen of b was damaged .*the same command computes it again"
+    ):
+        kept["b"]
+
+
 def test_the_key_is_all_that_decides(model: MpLLM, tiny_language: Path) -> None:
     def key(
         changed: MpLLM | None = None, study: Study | None = None, view: Any = None, precision: Any = "float16"
@@ -205,6 +218,18 @@ def test_the_key_is_all_that_decides(model: MpLLM, tiny_language: Path) -> None:
         key(precision="float32"),
     ]
     assert len({key(), *others}) == len(others) + 1
+
+
+def test_the_code_that_finds_the_foreground_is_in_the_key(
+    model: MpLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def paths() -> set[Path]:
+        digests = features_module.study_digests(make_study())
+        return {FeatureCache(model).path(digests), ImageCache(VISION.grid).path(digests)}
+
+    before = paths()
+    change_code(study_module, tmp_path, monkeypatch)
+    assert not before & paths()
 
 
 def test_views_are_kept_side_by_side(model: MpLLM, studies: dict[str, StudyFiles], counted: Counted) -> None:

@@ -1,18 +1,23 @@
 """Samples for the eye: read from a study's files once, then from disk."""
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from changed_code import change_code
 
 from conftest import make_study
+from voxmoe.imaging import grid as grid_module
+from voxmoe.imaging import study as study_module
+from voxmoe.imaging import volume as volume_module
 from voxmoe.imaging.grid import label_fractions, to_grid
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.imaging.volume import write_volume
 from voxmoe.model.vision import VisionSettings
 from voxmoe.training import grids
-from voxmoe.training.grids import samples_of
+from voxmoe.training.grids import sample_paths, samples_of
 
 VISION = VisionSettings(grid=(8, 8, 8), patch=(2, 2, 2), pool=(2, 2, 2), hidden=16, layers=1, heads=2, mlp=32)
 LABELS = {"ET": [3], "NETC": [1]}
@@ -65,3 +70,26 @@ def test_files_are_read_once_until_image_or_mask_change(
     assert after.paths[1] != before.paths[1]
     monkeypatch.setattr(grids, "load_study", None)
     assert samples_of(studies, VISION, LABELS, quiet).paths == after.paths
+
+
+def test_where_samples_are_is_told_without_making_those_of_known_files_again(
+    studies: dict[str, StudyFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = sample_paths(studies, VISION, LABELS, quiet)
+    assert all(path.is_file() for path in paths), "they were read, so they are kept"
+    paths[0].unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(grids, "load_study", None)
+        assert sample_paths(studies, VISION, LABELS, quiet) == paths
+    assert not paths[0].exists()
+    assert samples_of(studies, VISION, LABELS, quiet).paths == paths
+    assert paths[0].is_file()
+
+
+@pytest.mark.parametrize("module", [grid_module, study_module, volume_module])
+def test_other_code_makes_other_samples(
+    module: ModuleType, studies: dict[str, StudyFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sample_paths(studies, VISION, LABELS, quiet)
+    change_code(module, tmp_path, monkeypatch)
+    assert not set(before) & set(sample_paths(studies, VISION, LABELS, quiet))

@@ -141,10 +141,30 @@ def test_what_was_done_is_not_done_again(
     same(undisturbed, tmp_path)
 
 
-def test_another_recipe_starts_anew(tiny_recipe: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_under_another_name_with_other_checkpoints(
+    undisturbed: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    stopped_at(recipe_of(tiny_recipe, tmp_path), 4)
+    other = load_recipe(tiny_recipe, [*CHANGES, f"out={tmp_path}", "name=other", "fit.save_steps=4"])
+    stages: list[tuple[str, int]] = []
+    folder = tmp_path / "checkpoints"
+
+    def report(stage: str, done: int, total: int) -> None:
+        stages.append((stage.split(" (")[0], done))
+        if stages[-1] == ("fitting", 9):
+            assert last_checkpoint(folder) == folder / "checkpoint-8"
+
+    train(other, report)
+    assert ("fitting", 4) in stages
+    assert ("fitting", 3) not in stages
+    same(undisturbed, tmp_path)
+
+
+def test_another_recipe_starts_anew(tiny_recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stopped_at(recipe_of(tiny_recipe, tmp_path), 4)
     other = load_recipe(tiny_recipe, [*CHANGES, f"out={tmp_path}", "seed=1", "fit.max_steps=2"])
     train(other)
+    assert f"{tmp_path}: this run replaces the checkpoints of another one" in caplog.text
     assert [json.loads(line)["step"] for line in (tmp_path / "training.jsonl").read_text().splitlines()][-2:] == [1, 2]
     assert is_finished(other)
 

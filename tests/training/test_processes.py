@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,9 +23,9 @@ from voxmoe.training.any_recipe import load_any
 from voxmoe.training.processes import Processes
 from voxmoe.training.reader_recipe import ReaderRecipe
 from voxmoe.training.reader_run import train_reader
-from voxmoe.training.recipe import FitSettings, load_recipe
+from voxmoe.training.recipe import FitSettings, Recipe, RunRecipe, load_recipe
 from voxmoe.training.run import train
-from voxmoe.training.trainer import _check_precision, last_checkpoint, shared_accumulation
+from voxmoe.training.trainer import check_precision, last_checkpoint, shared_accumulation
 from voxmoe.vqa.ct.collect import collect
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "accelerate"
@@ -235,8 +237,19 @@ def test_shipped_configs_are_accelerates(path: Path) -> None:
 def test_deepspeed_does_not_round_what_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(TrainingError, match=r"add fit\.precision=fp32, or launch by recipes/accelerate/fsdp\.yaml"):
-        _check_precision(FitSettings(precision="bf16"))
-    _check_precision(FitSettings(precision="fp32"))
+        check_precision(FitSettings(precision="bf16"))
+    check_precision(FitSettings(precision="fp32"))
+
+
+@pytest.mark.parametrize(("kind", "run"), [(Recipe, train), (ReaderRecipe, train_reader)])
+def test_what_deepspeed_would_round_is_refused_before_anything_is_read(
+    kind: type[RunRecipe], run: Callable[[Any], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    fit = FitSettings(precision="bf16")
+    recipe = kind.model_construct(data=(tmp_path / "nowhere",), out=tmp_path / "out", start=None, fit=fit)
+    with pytest.raises(TrainingError, match=r"add fit\.precision=fp32"):
+        run(recipe)
 
 
 class Three(Processes):

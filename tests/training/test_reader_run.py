@@ -250,6 +250,41 @@ def test_a_blind_reader_learns_from_texts(recipes: dict[str, ReaderRecipe], tmp_
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lora": {"rank": 4, "alpha": 16}}, "model.lora.alpha 8 -> 16"),
+        ({"adaptation": {"pool": 2}}, r"model\.adaptation\.pool \d+ -> 2"),
+        ({"pictures": {"size": 16, "depth": 6, "slab": "mean"}}, "model.pictures.depth 4 -> 6"),
+        ({"lettered": False}, "model.lettered true -> false"),
+    ],
+)
+def test_the_second_stage_goes_on_with_the_first_s_function(
+    changes: dict[str, Any],
+    said: str,
+    trained: dict[str, Any],
+    recipes: dict[str, ReaderRecipe],
+    tmp_path: Path,
+) -> None:
+    tree = recipes["experts"].model_dump(mode="json")
+    tree = {**tree, "out": str(tmp_path / "out"), "model": {**tree["model"], **changes}}
+    with pytest.raises(RecipeError, match=f"shared-run: stage experts goes on with what it computes.*{said}"):
+        train_reader(ReaderRecipe.model_validate(tree))
+
+
+def test_no_stage_goes_on_with_another_language_model(
+    trained: dict[str, Any], recipes: dict[str, ReaderRecipe], tmp_path: Path
+) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(recipes["slices"].out, start)
+    config = json.loads((start / "config.json").read_text())
+    config["settings"]["base"]["language"]["fingerprint"] = "0" * 16
+    (start / "config.json").write_text(json.dumps(config))
+    other = recipes["shared"].model_copy(update={"start": start, "out": tmp_path / "out"})
+    with pytest.raises(RecipeError, match=r'model\.base\.language\.fingerprint "0{16}" -> '):
+        train_reader(other)
+
+
 def test_dense_training_needs_masks(recipes: dict[str, ReaderRecipe], world: Path, tmp_path: Path) -> None:
     cohort = world / "cohort"
     collect("phantom-slices", [str(cohort / "truth.jsonl")], tmp_path / "maskless", cohort / "volumes")
@@ -267,6 +302,8 @@ def test_dense_training_needs_masks(recipes: dict[str, ReaderRecipe], world: Pat
         ("model.blind=true", "a blind reader does not use"),
         (BLIND.format("experts"), "stage experts teaches .*no experts to teach: set stage=shared, model.experts=null"),
         (BLIND.format("together"), "stage together teaches .*no experts to teach"),
+        ("model.base={kind: pretrained, name: x}", "dense teaches the tower of a fresh base"),
+        ("model.experts={groups: 2}", "experts.groups is 2; a reader has one group for each of its 3 tasks"),
         ("shares={report: 0}", "shares are all 0"),
         ("system=other", "there are mpllm and tgh-moe"),
         ("model.base.size=20", "not a multiple of patch x merge"),

@@ -31,6 +31,17 @@ def test_a_recipe_is_run_by_its_system() -> None:
         load_any(DEMO, ["system=gpt"])
 
 
+def test_recipes_of_eyes_and_models_are_told_apart() -> None:
+    eye = DEMO.with_name("eye.yaml")
+    with pytest.raises(RecipeError, match=r"eye\.yaml: this is the recipe of an eye, .*: voxmoe pretrain .*eye\.yaml"):
+        load_any(eye)
+    for model in (DEMO, DEMO.with_name("ct-shared.yaml")):
+        with pytest.raises(RecipeError, match=rf"{model.name}: this is the recipe of a model, .*: voxmoe train "):
+            load(EyeRecipe, model)
+    with pytest.raises(RecipeError, match="subjects: no such key; there are"):
+        load_any(DEMO, ["subjects={}"])
+
+
 def test_a_decoder_comes_with_its_encoder() -> None:
     vision = "model.vision={kind: pyramid, weights: one}"
     with pytest.raises(RecipeError, match="have to name the same eye"):
@@ -100,9 +111,20 @@ def test_assignments_reach_into_the_tree() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("fit.epoch=1", r"fit\.epoch: Extra inputs"),
+        ("fit.epoch=1", r"fit\.epoch: no such key; there are .*, epochs, .*warm_up"),
+        ("dat=one", r"yaml: dat: no such key; there are name, data, .*, features$"),
+        (
+            "model.vision.layer=1",
+            r"model\.vision\.vit\.layer: no such key; there are .*patch, pool, hidden, layers.*mlp$",
+        ),
+        ("model.language.lora.r=1", r"lora\.r: no such key; there are rank, alpha, dropout$"),
         ("fit.epochs=none", r"fit\.epochs"),
         ("fit.modality_dropout=1.5", "less than 1"),
+        ("fit.max_steps=0", r"fit\.max_steps"),
+        ("model.loss.volume=-1", r"model\.loss\.volume"),
+        ("model.vision.heads=0", r"model\.vision.*heads"),
+        ("model.connector.router_hidden=0", r"router_hidden"),
+        ("model.language.lora.rank=0", r"model\.language\.lora\.rank"),
         ("model.vision.patch=[5, 16, 16]", "not a multiple"),
         ("epochs", "key=value"),
         ("name.first=x", "has no parts"),

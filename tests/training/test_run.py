@@ -129,6 +129,7 @@ def test_accumulated_small_batches_equal_one_large_batch(tiny_recipe: Path, tmp_
         folders.append(train(load_recipe(tiny_recipe, [*changes, *sizes])))
     one, other = (losses_of(folder) for folder in folders)
     assert one == pytest.approx(other, rel=1e-5)
+    assert json.loads((folders[0] / "config.json").read_text())["settings"]["language"]["dtype"] == "fp32"
     first, second = (load_file(folder / "model.safetensors") for folder in folders)
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=2e-6, rtol=1e-4, msg=name)

@@ -76,7 +76,7 @@ class _Adapted(torch.autograd.Function):
 
 class AdaptedLinear(LoraLinear):
     """peft's adapted linear map with one adapter, computed as one operation: in the type that autocast asks for, else
-    in that of the base weights."""
+    in that of the base weights. An adapter that does not learn is read without dropout."""
 
     def forward(self, x: Float[Tensor, "*N I"], *args: Any, **kwargs: Any) -> Float[Tensor, "*N O"]:
         if self.disable_adapters or self.merged:
@@ -86,7 +86,7 @@ class AdaptedLinear(LoraLinear):
         base = self.base_layer
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else base.weight.dtype
-        dropout = self.lora_dropout[name]
+        dropout, learns = self.lora_dropout[name], self.lora_A[name].weight.requires_grad
         rows: Tensor = _Adapted.apply(  # type: ignore[no-untyped-call]
             x.reshape(-1, x.shape[-1]).to(dtype),
             base.weight.to(dtype),
@@ -94,7 +94,7 @@ class AdaptedLinear(LoraLinear):
             self.lora_A[name].weight.to(dtype),
             self.lora_B[name].weight.to(dtype),
             self.scaling[name],
-            dropout.p if self.training and isinstance(dropout, nn.Dropout) else 0.0,
+            dropout.p if self.training and learns and isinstance(dropout, nn.Dropout) else 0.0,
         )
         return rows.view(*x.shape[:-1], rows.shape[-1])
 

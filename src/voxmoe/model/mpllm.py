@@ -9,6 +9,7 @@ answer token, S = 1 + T + Q + A, O language-model width, V vocabulary, C cells o
 each, J part.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ from voxmoe.model.language import LanguageSettings, add_lora, load_language_mode
 from voxmoe.model.own_weights import OwnWeights
 from voxmoe.model.pyramid import PyramidEncoder, PyramidSettings
 from voxmoe.model.vision import VisionSettings
+from voxmoe.model.weights import digest
 from voxmoe.settings import Settings, problems
 from voxmoe.vocabulary import MPLLM, Modality
 
@@ -170,6 +172,22 @@ class MpLLM(OwnWeights):
                 self.coarse_map = CoarseMap(width, vision.tokens)
         self.post_init()
 
+    def start_from(self, place: str | os.PathLike[str]) -> list[str]:
+        """As `OwnWeights.start_from`; raises `WeightsError`, too, if it brings an encoder or decoder other than the
+        weights that the settings name."""
+        lacks = super().start_from(place)
+        for part, settings in (("vision", self.settings.vision), ("grounding", self.settings.grounding)):
+            if settings is None or settings.fingerprint is None:
+                continue
+            found = digest(getattr(self, part).state_dict())
+            if found != settings.fingerprint:
+                raise WeightsError(
+                    f"{place}: its {part} ({found}) is not that of model.{part}.weights={settings.weights} "
+                    f"({settings.fingerprint}): set model.{part}.weights to null to go on with the start's, or leave "
+                    "start out"
+                )
+        return lacks
+
     # ------------------------------------------------------------------ vision
 
     @property
@@ -266,6 +284,14 @@ class MpLLM(OwnWeights):
         return embeds.to(self.language_model.dtype)
 
     def _decode(self, embeds: Float[Tensor, "B S O"], mask: Int[Tensor, "B S"]) -> Float[Tensor, "B S O"]:
+        """The last hidden states; raises `WeightsError` for a sequence longer than the language model's positions."""
+        room = getattr(self.language_model.config, "max_position_embeddings", None)
+        if room is not None and embeds.shape[1] > room:
+            raise WeightsError(
+                f"a sequence of {embeds.shape[1]:,} tokens, images and words, is longer than the {room:,} positions of "
+                f"{self.settings.language.name}: let model.vision.pool or model.connector give fewer tokens, or take "
+                "another language model"
+            )
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         hidden: Tensor = self.language_model.base_model(
             inputs_embeds=self._typed(embeds), attention_mask=mask, position_ids=positions, use_cache=False

@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
-from pydantic import ValidationError
-from torch import Tensor
+from pydantic import ValidationError, model_validator
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedConfig
 from transformers.masking_utils import create_masks_for_generate
@@ -31,7 +31,7 @@ from transformers.utils import ModelOutput
 from voxmoe.errors import WeightsError
 from voxmoe.imaging.windows import PictureSettings
 from voxmoe.model.adaptation import AdaptationSettings, VolumeFeatures, adapt, most_of
-from voxmoe.model.image_text import BaseSettings, load_base
+from voxmoe.model.image_text import BaseSettings, FreshBase, load_base
 from voxmoe.model.language import LoraSettings, add_lora
 from voxmoe.model.layout import Layout, gathered, lay_out
 from voxmoe.model.naming import LEAST, Naming, rarity
@@ -41,7 +41,7 @@ from voxmoe.model.routing import Routing, mean_embedding
 from voxmoe.model.task_experts import ExpertCost, TaskExpertSettings
 from voxmoe.model.towers import TOWERS, entry_of, part
 from voxmoe.settings import Settings, problems
-from voxmoe.vocabulary import TGH_MOE
+from voxmoe.vocabulary import TGH_MOE, CTTask
 
 _DENSE = ("dense.", "naming.")
 """What the names of weights begin with that pretraining from masks needs alone."""
@@ -69,6 +69,30 @@ class ReaderSettings(Settings):
     a choice, as an open one."""
     blind: bool = False
     """Whether it is the text-only baseline: the same model, without the volume."""
+
+    @model_validator(mode="after")
+    def _group_a_task(self) -> "ReaderSettings":
+        if self.experts is not None and self.experts.groups != len(CTTask):
+            raise ValueError(
+                f"experts.groups is {self.experts.groups}; a reader has one group for each of its {len(CTTask)} tasks "
+                f"({', '.join(CTTask)}): leave it out"
+            )
+        return self
+
+    @property
+    def function(self) -> dict[str, Any]:
+        """What, but for weights, decides what the parts other than experts compute."""
+        left_out: Any = {
+            "experts": True,
+            "labels": True,
+            "lora": {"dropout"},
+            "base": {"name", "dtype", "seed", "language"},
+        }
+        told = self.model_dump(mode="json", exclude=left_out)
+        if isinstance(self.base, FreshBase):
+            language = self.base.language
+            told["base"]["language"] = {"fingerprint": language.fingerprint, "layers": language.layers}
+        return told
 
 
 class ReaderConfig(PreTrainedConfig):
@@ -305,8 +329,18 @@ class VolumeReader(OwnWeights):
         return embeds, layout, None
 
     def _decode(self, embeds: Tensor, layout: Layout, cache: DynamicCache | None = None) -> Tensor:
-        """The hidden states of the last `embeds` of a layout; what came before them is in the cache."""
+        """The hidden states of the last `embeds` of a layout; what came before them is in the cache.
+
+        Raises `WeightsError` for a sequence longer than the language model's positions (families that place tokens
+        along several axes need fewer of them than tokens).
+        """
         positions = layout.positions[:, :, -embeds.shape[1] :]
+        room, length = getattr(self.language_model.config, "max_position_embeddings", None), layout.mask.shape[1]
+        if room is not None and length > room and len(positions) == 1:
+            raise WeightsError(
+                f"a sequence of {length:,} tokens, slices and words, is longer than the {room:,} positions of the "
+                "language model: let model.pictures.depth or model.adaptation.pool give fewer, or take another base"
+            )
         seen: Any = layout.mask
         whole = embeds.shape[1] == layout.mask.shape[1]
         if layout.blocks is not None and whole:  # what comes later sees all that came before, as text does
@@ -403,8 +437,12 @@ class VolumeReader(OwnWeights):
     def _freely(self) -> bool:
         """Whether the language model may be called as often, and for whichever prompts, as is fastest."""
         lora = self.settings.lora
-        drawn = self.training and lora is not None and lora.dropout > 0  # in the order in which prompts are read
-        return self.parted and not drawn
+        drops = self.training and lora is not None and lora.dropout > 0  # drawn in the order in which prompts are read
+        return self.parted and not (drops and any(weight.requires_grad for weight in self._adapters))
+
+    @property
+    def _adapters(self) -> list[nn.Parameter]:
+        return [weight for name, weight in self.language_model.named_parameters() if ".lora_" in name]
 
     def _read_together(self, asked: Sequence[int], said: Sequence[int]) -> list[list[int]]:
         """Which prompts the language model reads at once."""

@@ -11,7 +11,7 @@ made again. A pretrained encoder and the features that it gives are shared throu
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -77,9 +77,22 @@ class Workshop:
         if (place / "manifest.json").is_file():
             self._check_origin(name, place)
             return place
+        self.check_studies([name])
         cohort = self.cohorts.get(name) or self._phantoms(name)
         build_dataset(cohort, place, PAPER_V2, profile=name, jobs=-1, progress=self._counting(f"measuring {name}"))
         return place
+
+    def check_studies(self, datasets: Iterable[str]) -> None:
+        """Raise `RecipeError` for datasets of which there are neither studies nor phantoms."""
+        there = {*self.cohorts, *self.scale.phantoms}
+        lacking = [
+            name
+            for name in dict.fromkeys(datasets)
+            if name not in there and not (self.out / "datasets" / name / "manifest.json").is_file()
+        ]
+        if lacking:
+            needed = " ".join(f"--cohort {name}=FOLDER" for name in lacking)
+            raise RecipeError(f"the scale {self.scale.name} needs real studies: {needed}")
 
     def _check_origin(self, name: str, place: Path) -> None:
         """Raises `RecipeError` for a dataset of another cohort than the one asked for, or of phantoms that are not the
@@ -103,8 +116,6 @@ class Workshop:
         return self.out / "cohorts" / name
 
     def _phantoms(self, name: str) -> Path:
-        if name not in self.scale.phantoms:
-            raise RecipeError(f"the scale {self.scale.name} needs real studies: --cohort {name}=FOLDER")
         drawn = self.scale.phantoms[name]
         cohort = self._cohort(name)
         progress = self._counting(f"drawing {name}")
@@ -344,9 +355,9 @@ def _rows_of(workshop: Workshop, name: str) -> list[Row]:
 
 
 def reproduced(workshop: Workshop, names: Sequence[str]) -> list[Record]:
-    """The tables and figures of these names, one after the other; raises `RecipeError` for a name that is unknown."""
-    for name in names:
-        _rows_of(workshop, name)
+    """The tables and figures of these names, one after the other; raises `RecipeError` for a name that is unknown, and
+    before anything is trained for studies that are not there."""
+    workshop.check_studies(row.dataset for name in names for row in _rows_of(workshop, name))
     if FIGURE_3 in names:
         check_picture(_figure_3_at(workshop))
     ct: dict[str, Callable[[Workshop], Record]] = {name: partial(_reproduce_ct, name=name) for name in TABLES}

@@ -6,9 +6,11 @@ compute the same write the same. Nothing here is needed: what is deleted is comp
 
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +57,9 @@ def place(kind: str, key: str, suffix: str) -> Path:
 
 
 def mark_used(path: Path) -> None:
-    """Let `prune` know that an entry was of use now."""
-    path.touch()
+    """Let `prune` know that an entry was of use now; one that it has removed stays away."""
+    with suppress(FileNotFoundError):
+        os.utime(path)
 
 
 @dataclass(frozen=True)

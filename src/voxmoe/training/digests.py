@@ -2,7 +2,7 @@
 
 The voxels are those that are read, in RAS order, so it is the same for a file, its copy in another compression or axis
 order, and the volume in memory; a header that is corrected makes it another. It takes a fraction of the time of reading
-a file, and is not taken again as long as the file's size and time of change stay the same.
+a file, and is not taken again as long as the file's size and time of change, and the code that reads it, stay the same.
 """
 
 import hashlib
@@ -16,11 +16,13 @@ from voxmoe.files import write_json
 from voxmoe.imaging.places import Channel, Place, file_of
 from voxmoe.imaging.study import Study, StudyFiles
 from voxmoe.imaging.volume import Volume
-from voxmoe.training.cache import DIGESTS, key_of, mark_used, place
+from voxmoe.training.cache import DIGESTS, code_digest, key_of, mark_used, place
 
 Digests = dict[str, str]
 """By modality, and "mask"."""
 MASK = "mask"
+_READING = (Volume.__module__, Channel.__module__)
+"""The code that reads voxels from files."""
 
 
 def volume_digest(volume: Volume) -> str:
@@ -47,7 +49,7 @@ def files_of(files: StudyFiles, with_mask: bool = False) -> dict[str, Place]:
 def _note(image: Place, role: str) -> Path:
     # A mask is read by other rules than an image, so the same file may have two digests.
     where = str(file_of(image).resolve()), image.index if isinstance(image, Channel) else None
-    return place(DIGESTS, key_of(place=where, mask=role == MASK), ".json")
+    return place(DIGESTS, key_of(place=where, mask=role == MASK, code=code_digest(_READING)), ".json")
 
 
 class FileStates:

@@ -1,9 +1,9 @@
 """What the frozen encoder sees of each study, or what is shown to one that learns: computed once, kept on disk, read
 batch by batch.
 
-The key of an entry is what decides it: the voxels of each modality, the view, the grid and the code that brings voxels
-to it; of what is seen also the other settings of the encoder, its weights and its code, with a chart those of the
-decoder, too; of what masks show these, and what their values mean.
+The key of an entry is what decides it: the voxels of each modality, the view, the grid and the code that finds the
+foreground and brings voxels to the grid; of what is seen also the other settings of the encoder, its weights and its
+code, with a chart those of the decoder, too; of what masks show these, and what their values mean.
 
 Shapes: B batch, M modality, T vision token, K vision width, U and L number and width of low-level tokens, C cells of a
 token in the chart, P no part and all parts, R part, D H W voxels of the model's grid.
@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from voxmoe.errors import CacheError
@@ -43,8 +44,8 @@ Precision = Literal["float32", "float16", "bfloat16"]
 PRECISION: Precision = "float16"
 """Half of the disk; what is rounded comes out of a norm, so that 11 bits keep it to 0.05 %."""
 Report = Callable[[str, int, int], None]
-_GRIDDING = (to_grid.__module__, apply_view.__module__, cell_mm.__module__)
-"""The code that brings voxels to the grid."""
+_GRIDDING = (Study.__module__, to_grid.__module__, apply_view.__module__, cell_mm.__module__)
+"""The code that finds the foreground and brings voxels to the grid."""
 
 
 def stack(features: Sequence[Features]) -> dict[str, Tensor]:
@@ -69,14 +70,18 @@ class KeptFeatures(Mapping[str, Features]):
         return study in self.flips and self.flips[study][number]
 
     def view(self, study: str, number: int) -> Features:
-        """Raises `CacheError` if it was removed from the cache meanwhile."""
+        """Raises `CacheError` if it was removed from the cache meanwhile, or damaged."""
+        path = self.paths[study][number]
         try:
-            return read_tensors(self.paths[study][number])
+            return read_tensors(path)
         except FileNotFoundError:
-            raise CacheError(
-                f"{self.paths[study][number]}: what is seen of {study} was removed from the cache while it was in use "
-                "(voxmoe cache prune?); the same command computes it again, and goes on from the last checkpoint"
-            ) from None
+            what = "was removed from the cache while it was in use (voxmoe cache prune?)"
+        except SafetensorError as error:
+            what = f"was damaged in the cache while it was in use ({error})"
+        raise CacheError(
+            f"{path}: what is seen of {study} {what}; the same command computes it again, and goes on from the last "
+            "checkpoint"
+        )
 
     def __getitem__(self, study: str) -> Features:
         """The study as it is."""
@@ -105,11 +110,15 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def own_code(network: nn.Module) -> set[str]:
+    """The modules of this package that a network's parts are written in."""
+    parts = {type(part).__module__ for part in network.modules()}
+    return {name for name in parts if name.startswith("voxmoe.")}
+
+
 def _code(eye: nn.Module) -> str:
     """A hash of what of our code decides what is seen."""
-    parts = {type(part).__module__ for part in eye.modules()}
-    ours = {name for name in parts if name.startswith("voxmoe.")}
-    return code_digest([*_GRIDDING, chart_of.__module__, VisionFeatures.__module__, *ours])
+    return code_digest([*_GRIDDING, chart_of.__module__, VisionFeatures.__module__, *own_code(eye)])
 
 
 def _eye_of(model: MpLLM) -> nn.Module:

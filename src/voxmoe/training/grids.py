@@ -7,7 +7,8 @@ from typing import overload
 import torch
 
 from voxmoe.imaging.grid import label_fractions, to_grid
-from voxmoe.imaging.study import StudyFiles, load_study
+from voxmoe.imaging.study import Study, StudyFiles, load_study
+from voxmoe.imaging.volume import Volume
 from voxmoe.model.encoder import EncoderSettings
 from voxmoe.training.cache import GRIDS, code_digest, key_of, place
 from voxmoe.training.digests import FileStates, files_of, study_digests
@@ -38,18 +39,20 @@ class KeptSamples(Sequence[Sample]):
         return Sample(kept["images"].float(), kept["present"], kept["fractions"].float())
 
 
-def samples_of(
+def sample_paths(
     studies: Mapping[str, StudyFiles],
     vision: EncoderSettings,
     label_values: Mapping[str, Sequence[int]],
     report: Report,
-) -> KeptSamples:
-    """A sample of every study; what is not there yet, or damaged, is read from the study's files."""
+    whole: bool = False,
+) -> list[Path]:
+    """Where the sample of every study is kept, named by all that decides it. A study whose files are not known yet is
+    read, and its sample is then there; with `whole` the others are, too."""
     decided = {
         "grid": vision.grid,
         "patches": vision.patches,
         "labels": {label: list(values) for label, values in label_values.items()},
-        "code": code_digest([to_grid.__module__]),
+        "code": code_digest([to_grid.__module__, Study.__module__, Volume.__module__]),
     }
 
     def work(files: StudyFiles) -> Path:
@@ -61,7 +64,7 @@ def samples_of(
             digests = study_digests(study, with_mask=True)
             states.remember(digests)
         path = place(GRIDS, key_of(images=digests, **decided), ".safetensors")
-        if not is_intact(path):
+        if (whole or study is not None) and not is_intact(path):
             study = study or load_study(files, with_mask=True)
             gridded = to_grid(study, vision.grid)
             assert study.mask is not None
@@ -78,4 +81,14 @@ def samples_of(
     for path in ahead(work, studies.values()):
         paths.append(path)
         report("reading studies", len(paths), len(studies))
-    return KeptSamples(paths)
+    return paths
+
+
+def samples_of(
+    studies: Mapping[str, StudyFiles],
+    vision: EncoderSettings,
+    label_values: Mapping[str, Sequence[int]],
+    report: Report,
+) -> KeptSamples:
+    """A sample of every study; what is not there yet, or damaged, is read from the study's files."""
+    return KeptSamples(sample_paths(studies, vision, label_values, report, whole=True))

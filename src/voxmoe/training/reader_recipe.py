@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from voxmoe.model.image_text import PretrainedBase
 from voxmoe.model.reader import ReaderSettings, Stage
 from voxmoe.training.recipe import FitSettings, RunRecipe
 from voxmoe.vocabulary import CTTask
@@ -40,6 +41,11 @@ class ReaderRecipe(RunRecipe):
             raise ValueError(f"dense names {len(self.dense)} labels; model.labels has to have as many names")
         if self.dense and self.model.blind:
             raise ValueError("dense teaches the tower, which a blind reader does not use; leave it out")
+        if self.dense and isinstance(self.model.base, PretrainedBase):
+            raise ValueError(
+                "dense teaches the tower of a fresh base, whose patches it knows; leave it out beside base.kind "
+                "pretrained"
+            )
         if self.stage == "tissues" and not self.dense:
             raise ValueError("stage tissues learns from masks alone: name their labels in dense")
         if self.stage in ("experts", "together") and self.model.blind:

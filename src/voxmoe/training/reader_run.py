@@ -9,13 +9,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from accelerate.utils import send_to_device
 from transformers import set_seed
 
-from voxmoe.errors import DatasetError
+from voxmoe.errors import DatasetError, RecipeError
 from voxmoe.imaging.hounsfield import Rescale
 from voxmoe.model.image_text import FreshBase
+from voxmoe.model.own_weights import config_at
 from voxmoe.model.reader import ReaderConfig, VolumeReader
 from voxmoe.model.reading import ReaderProcessor
 from voxmoe.training.exchanges import ReaderCollator, VolumeCourse, check_drawn_whole, check_prompts, check_slices
@@ -24,8 +27,9 @@ from voxmoe.training.memory import reset_peaks
 from voxmoe.training.pictures import KeptPictures, PictureCache, Scan
 from voxmoe.training.processes import Processes
 from voxmoe.training.reader_recipe import ReaderRecipe
-from voxmoe.training.record import begin, checkpoints, finish
+from voxmoe.training.record import apart, begin, checkpoints, finish
 from voxmoe.training.trainer import (
+    check_precision,
     check_reporters,
     gathers_weights,
     last_checkpoint,
@@ -92,20 +96,24 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
     """Run a recipe; the finished reader lies in `recipe.out`.
 
     A run of the same recipe and dataset that was interrupted goes on from its last checkpoint. Raises `DatasetError` if
-    the dataset cannot be used with the recipe and `TrainingError` if the run cannot go on.
+    the dataset cannot be used with the recipe, `RecipeError` if its start cannot, and `TrainingError` if the run cannot
+    go on.
     """
     started = time.monotonic()
+    check_reporters(recipe.fit)
+    check_precision(recipe.fit)
     processes = Processes()
     report = report if processes.first else lambda *_: None
-    check_reporters(recipe.fit)
     shared_accumulation(recipe.fit, processes)
     exchanges, scans = _gather(recipe)
     begin(recipe, processes)
     set_seed(recipe.seed)
     report("loading the 2D model", 0, 1)
-    reader = VolumeReader(ReaderConfig.of(recipe.model))
+    base = recipe.model.base.in_single() if recipe.fit.precision == "fp32" else recipe.model.base
+    reader = VolumeReader(ReaderConfig.of(recipe.model.model_copy(update={"base": base})))
     new = sorted(reader.own_state())
     if recipe.start is not None:
+        _check_start(recipe, recipe.start, reader)
         new = reader.start_from(recipe.start)
         _log.info("starting from %s; new are %s", recipe.start, ", ".join(new) or "none")
     reader.learn(recipe.stage)
@@ -133,13 +141,34 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
     if processes.first:
         reader.save_pretrained(recipe.out, state_dict=state)
         processor.save_pretrained(recipe.out)
-        base = reader.settings.base.model_dump(mode="json")
         slices = reader.settings.pictures.depth or 1
         cost = reader.expert_cost(slices)
-        more = {"base": base, "experts_add": None if cost is None else {"slices": slices, **asdict(cost)}}
+        more = {
+            "base": reader.settings.base.model_dump(mode="json"),
+            "experts_add": None if cost is None else {"slices": slices, **asdict(cost)},
+        }
         finish(recipe, processes, reader, trainer.state.global_step, time.monotonic() - started, **more)
     processes.wait()
     processes.end()
+
+
+def _check_start(recipe: ReaderRecipe, start: Path, reader: VolumeReader) -> None:
+    """Raise `RecipeError` for a stage of experts that would not begin with the very function of its start, and for any
+    on another language model than the start's, whose weights it does not hold."""
+    before, now = config_at(start, ReaderConfig).parsed.function, reader.settings.function
+    if recipe.stage != "experts":
+        before, now = ({"base": _words(told)} for told in (before, now))
+    if found := apart(before, now, "model"):
+        raise RecipeError(
+            f"{start}: stage {recipe.stage} goes on with what it computes, and the recipe makes it another: "
+            f"{', '.join(found)}; set these as they were, or choose another start"
+        )
+
+
+def _words(told: dict[str, Any]) -> dict[str, Any]:
+    """What of a reader's settings says which language model it has."""
+    base = told["base"]
+    return {"kind": base["kind"], **{key: base[key] for key in ("fingerprint", "language") if key in base}}
 
 
 def _calibrate(

@@ -22,7 +22,8 @@ from voxmoe.files import write_bytes
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.model.coarse_map import graded
-from voxmoe.model.encoder import make_encoder
+from voxmoe.model.encoder import Encoder, make_encoder
+from voxmoe.model.features import Encoded
 from voxmoe.model.grounding import check_drawable
 from voxmoe.model.language import load_tokenizer
 from voxmoe.model.mpllm import MpLLM, MpLLMConfig
@@ -30,19 +31,20 @@ from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.training.cache import EYES, code_digest, key_of, place
 from voxmoe.training.checks import training_rows
 from voxmoe.training.eye import LinearSight, train_eye
-from voxmoe.training.features import FeatureCache, ImageCache, KeptFeatures, ViewCache, weights_digest
-from voxmoe.training.grids import samples_of
+from voxmoe.training.features import FeatureCache, ImageCache, KeptFeatures, ViewCache, own_code, weights_digest
+from voxmoe.training.grids import sample_paths, samples_of
 from voxmoe.training.log import TrainingLog
 from voxmoe.training.memory import reset_peaks
 from voxmoe.training.processes import Processes
 from voxmoe.training.recipe import EyeSettings, Recipe
-from voxmoe.training.record import begin, checkpoints, finish, terms
+from voxmoe.training.record import begin, checkpoints, finish
 from voxmoe.training.samples import Collator, Course, Row, Tokens, tokenised
 from voxmoe.training.studies import study_files
 from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 from voxmoe.training.trainer import (
     ENCODER,
     FitTrainer,
+    check_precision,
     check_reporters,
     last_checkpoint,
     learns_encoder,
@@ -86,7 +88,9 @@ class _Run:
 def _make_model(run: _Run) -> tuple[MpLLM, MpLLMProcessor]:
     run.report("loading the language model", 0, 1)
     profiles = dict.fromkeys(name for dataset in run.datasets for name in dataset.manifest["profiles"])
-    settings = run.recipe.model.model_copy(update={"profiles": tuple(profiles)})
+    language = run.recipe.model.language
+    language = language.in_single() if run.recipe.fit.precision == "fp32" else language
+    settings = run.recipe.model.model_copy(update={"profiles": tuple(profiles), "language": language})
     model = MpLLM(MpLLMConfig.of(settings))
     if run.recipe.start is not None:
         lacks = sorted({name.partition(".")[0] for name in model.start_from(run.recipe.start)})
@@ -100,9 +104,24 @@ def _make_model(run: _Run) -> tuple[MpLLM, MpLLMProcessor]:
     return model, processor
 
 
+def _kept_eye(encoder: Encoder, samples: Sequence[Path], eye: EyeSettings, seed: int) -> Path:
+    """The file of what an encoder with its weights becomes on these samples, whose names say what they hold."""
+    code = [LinearSight.__module__, graded.__module__, Encoded.__module__, *own_code(encoder)]
+    key = key_of(
+        # Which file the weights came from does not matter, they are in the key themselves.
+        encoder=encoder.settings.model_dump(mode="json", exclude={"weights", "fingerprint"}),
+        start=weights_digest(encoder),
+        samples=[path.stem for path in samples],
+        eye=eye.model_dump(mode="json"),
+        seed=seed,
+        code=code_digest(code),
+    )
+    return place(EYES, key, ".safetensors")
+
+
 def _pretrain(model: MpLLM, run: _Run, eye: EyeSettings) -> list[float]:
-    """Train the encoder, or take it as any run with the same encoder, data and seed has left it; the losses of its
-    steps.
+    """Train the encoder, or take it as any run with the same encoder, images, masks and seed has left it; the losses of
+    its steps.
 
     Without weights to start from, the encoder is drawn from the seed alone, so that models which differ elsewhere
     share it.
@@ -111,18 +130,15 @@ def _pretrain(model: MpLLM, run: _Run, eye: EyeSettings) -> list[float]:
         with torch.random.fork_rng():
             torch.manual_seed(run.recipe.seed)
             model.vision.load_state_dict(make_encoder(model.vision.settings).state_dict())
-    decided = {
-        "start": weights_digest(model.vision),
-        "eye": eye.model_dump(),
-        "seed": run.recipe.seed,
-        "code": code_digest([LinearSight.__module__, graded.__module__]),
-    }
-    kept = place(EYES, key_of(datasets=terms(run.recipe)["datasets"], **decided), ".safetensors")
+    shown = run.files, model.vision.settings, run.datasets[0].label_values, run.report
+    if run.processes.first:
+        sample_paths(*shown)
+    run.processes.wait()  # what the first has read is known to all
+    kept = _kept_eye(model.vision, sample_paths(*shown), eye, run.recipe.seed)
     if run.processes.first and not is_intact(kept):
-        samples = samples_of(run.files, model.vision.settings, run.datasets[0].label_values, run.report)
         losses = train_eye(
             model.vision,
-            samples,
+            samples_of(*shown),
             eye,
             run.recipe.seed,
             lambda step, steps, loss: run.report(f"training the eye (loss {loss:.4f})", step, steps),
@@ -268,8 +284,9 @@ def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> P
     `QuestionError` if the dataset cannot be used with the recipe and `TrainingError` if the run cannot go on.
     """
     started = time.monotonic()
-    processes = Processes()
     check_reporters(recipe.fit)
+    check_precision(recipe.fit)
+    processes = Processes()
     shared_accumulation(recipe.fit, processes)
     datasets = [open_dataset(place) for place in recipe.data]
     rows, files = _gather(datasets, recipe)

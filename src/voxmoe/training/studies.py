@@ -1,10 +1,11 @@
 """The studies of a dataset: their files, and the files read ahead of what is done with them."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
+
+import joblib
 
 from voxmoe.errors import DatasetError
 from voxmoe.imaging.grid import GriddedStudy, GridShape
@@ -15,6 +16,8 @@ from voxmoe.vqa.dataset import Dataset
 T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[int, int], None]
+_MOST_AHEAD = 8
+"""Results that wait at a time, of a study up to 100 MB each, however many cores there are."""
 
 
 def study_files(dataset: Dataset, rows: Iterable[dict[str, Any]], with_masks: bool = False) -> dict[str, StudyFiles]:
@@ -34,8 +37,9 @@ def study_files(dataset: Dataset, rows: Iterable[dict[str, Any]], with_masks: bo
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """The results of `work` in order, computed in threads a few items ahead: memory is that of these few."""
-    threads = os.cpu_count() or 1
+    """The results of `work` in order, computed a few items ahead: memory is that of these few. There is a thread for
+    each core that this process may use, up to eight."""
+    threads = min(joblib.cpu_count(), _MOST_AHEAD)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[R]] = deque()
         for item in items:

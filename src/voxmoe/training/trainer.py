@@ -71,8 +71,9 @@ def lighten(model: Learner) -> None:
     """Keep the frozen linear maps in bf16, as which autocast would read them in every pass: the same products, in half
     the memory."""
     embeddings = model.language_model.get_input_embeddings().weight
-    for module in model.language_model.modules():
-        if isinstance(module, nn.Linear) and not module.weight.requires_grad and module.weight is not embeddings:
+    for name, module in model.language_model.named_modules():
+        frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad and module.weight is not embeddings
+        if frozen and ".lora_" not in name:  # what was learnt is not rounded
             module.to(torch.bfloat16)
 
 
@@ -96,13 +97,17 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class _Watch(TrainerCallback):
-    """Report progress, log each step, stop where loss or gradient is not a number, mark checkpoints as complete."""
+    """Report progress, log each step, stop where loss or gradient is not a number, mark checkpoints as complete, as
+    often as the recipe says now."""
 
     def __init__(self, report: Report, log: TrainingLog, processes: Processes, epochs_a_step: float) -> None:
         self.report = report
         self.log = log
         self.processes = processes
         self.epochs_a_step = epochs_a_step
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.save_steps = args.save_steps  # a checkpoint brings those of the run that wrote it
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
@@ -231,7 +236,8 @@ def _shared_out() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
-def _check_precision(fit: FitSettings) -> None:
+def check_precision(fit: FitSettings) -> None:
+    """Raise `TrainingError` where what launched the run would round the weights that learn."""
     if fit.bf16 and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise TrainingError(
             "by DeepSpeed, bf16 would also round the weights that learn: add fit.precision=fp32, or launch by "
@@ -252,7 +258,6 @@ def make_trainer(
 ) -> FitTrainer:
     """`rates` are learning rates of parts that have their own, by what stands in the names of their parameters."""
     fit = recipe.fit
-    _check_precision(fit)
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         seed=recipe.seed,
