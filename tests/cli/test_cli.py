@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from voxmoe import default
-from voxmoe.imaging.volume import Volume, read_mask, write_volume
+from voxmoe.imaging.volume import Volume, read_image, read_mask, write_volume
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -96,6 +96,55 @@ def test_findings_of_a_study(voxmoe: Run, cohort: Path) -> None:
     assert voxmoe("findings", study)[0] == 0
 
 
+def test_findings_of_a_cohort_as_a_table(voxmoe: Run, cohort: Path, tmp_path: Path) -> None:
+    folder, table = tmp_path / "cohort", tmp_path / "found.csv"
+    studies = sorted(path for path in cohort.iterdir() if path.is_dir())[:2]
+    for study in studies:
+        shutil.copytree(study, folder / study.name)
+    mask = next((folder / studies[1].name).glob("*-seg.nii.gz"))
+    mask.write_bytes(mask.read_bytes()[:1000])
+    code, out, _ = voxmoe("findings", folder, "--table", table, "--jobs", "1", "--json")
+    report = json.loads(out)
+    assert (code, report["studies"], report["rows"], list(report["skipped"])) == (1, 1, 4, [studies[1].name])
+    assert mask.name in report["skipped"][studies[1].name]
+    truth = json.loads(voxmoe("findings", studies[0], "--json")[1])["labels"]
+    header, *rows = (line.split(",") for line in table.read_text().replace('"', "").splitlines())
+    place = header.index("volume_mm3")
+    assert [float(row[place]) for row in rows] == [label["volume_mm3"] for label in truth.values()]
+
+    before = table.read_bytes()
+    fails(voxmoe("findings", folder / studies[1].name, "--table", table, "--jobs", "1"), "none of 1 studies", mask.name)
+    fails(voxmoe("findings", folder, "--table", tmp_path / "found.txt"), "found.txt", ".csv or .parquet")
+    fails(voxmoe("findings", folder, "--table", table, "--t1", mask), "--t1", "leave it out")
+    fails(voxmoe("findings", tmp_path / "cohort" / "nowhere", "--table", table), "nowhere", "no such folder")
+    assert table.read_bytes() == before
+
+
+def test_a_study_on_a_cut_grid_lies_in_the_space_that_is_named(voxmoe: Run, cohort: Path, tmp_path: Path) -> None:
+    study = sorted(path for path in cohort.iterdir() if path.is_dir())[0]
+    folder = tmp_path / "cohort" / study.name
+    for file in study.glob("*.nii.gz"):
+        volume = (read_mask if "seg" in file.name else read_image)(file)
+        box = tuple(slice(2, size - 2) for size in volume.shape)
+        write_volume(volume.crop(box), folder / file.name)
+    built = ("build", tmp_path / "cohort", tmp_path / "dataset", "--jobs", "1", "--json")
+    fails(voxmoe(*built), "none of 1 studies can be used", "name its space")
+    fails(voxmoe("report", folder, "--mask", "--space", "talairach"), "no space is called 'talairach'")
+    whole = json.loads(voxmoe("findings", study, "--json")[1])
+    assert voxmoe(*built, "--space", whole["atlas"]["space"])[0] == 0
+    known = json.loads((tmp_path / "dataset" / "meta" / "studies.json").read_text())[0]["findings"]
+    assert known["atlas"] == whole["atlas"]
+    assert {key: label["regions"] for key, label in known["labels"].items()} == {
+        key: label["regions"] for key, label in whole["labels"].items()
+    }
+
+
+def test_the_version(voxmoe: Run) -> None:
+    from voxmoe import __version__
+
+    assert voxmoe("--version") == (0, f"voxmoe {__version__}\n", "")
+
+
 def test_findings_of_a_mask_alone_say_what_is_missing(voxmoe: Run, cohort: Path) -> None:
     mask = cohort / "BraTS-GLI-00001-100" / "BraTS-GLI-00001-100-seg.nii.gz"
     code, out, _ = voxmoe("findings", mask, "--profile", "gli-2024", "--protocol", "code-v3", "--json")
@@ -139,6 +188,18 @@ def test_train_evaluate_and_ask(
     fails(voxmoe("ask", study), "no question")
 
 
+def test_evidence_about_an_own_scan_needs_no_release(
+    voxmoe: Run, seeing_model: Path, cohort: Path, tmp_path: Path
+) -> None:
+    scan = tmp_path / "mine_t1.nii.gz"
+    shutil.copy(cohort / "BraTS-GLI-00001-100" / "BraTS-GLI-00001-100-t1n.nii.gz", scan)
+    asked = ("ask", "--t1", scan, "How large is the edema?", "--model", seeing_model, "--evidence", "--json")
+    code, out, _ = voxmoe(*asked)
+    assert code == 0
+    assert json.loads(out)["evidence"]["profile"] == "gli-2024"
+    fails(voxmoe(*asked, "--mask", scan), "mine", "--profile")
+
+
 def test_a_broken_study_is_left_out_and_the_exit_code_says_so(voxmoe: Run, cohort: Path, tmp_path: Path) -> None:
     for study in sorted(cohort.iterdir())[:2]:
         (tmp_path / "cohort" / study.name).mkdir(parents=True)
@@ -180,6 +241,8 @@ def test_bad_input_gives_one_clear_error(voxmoe: Run, tmp_path: Path) -> None:
     question = "How large is the edema?"
     good = image(tmp_path / "good_t1.nii.gz")
     fails(voxmoe("ask", tmp_path / "nowhere", question), "nowhere", "no such folder")
+    fails(voxmoe("ask", question), "no study is named beside the question", "voxmoe ask STUDY")
+    fails(voxmoe("ask", tmp_path), "no question was given")
     fails(voxmoe("ask", "--t1", tmp_path / "none.nii.gz", question), "none.nii.gz", "no such file")
     text = tmp_path / "text_t1.nii.gz"
     text.write_text("hello")
@@ -283,6 +346,7 @@ def test_a_ct_is_not_segmented(voxmoe: Run, tiny_eye: Path, tmp_path: Path) -> N
         tiny_eye,
     )
     fails(voxmoe(*asked), "has the values of a CT")
+    fails(voxmoe("segment", tmp_path / "ct.nii.gz", asked[3], "--model", tiny_eye), "is one file", "a CT needs a model")
     assert not (tmp_path / "mask.nii.gz").exists()
 
 

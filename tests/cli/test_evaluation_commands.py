@@ -57,6 +57,17 @@ def test_evaluate_prints_tables_and_results_prints_them_again(
     assert "holds no results" in err
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    voxmoe: Run, tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for option in ("--out", "--predictions"):
+        code, _, err = voxmoe("evaluate", tiny_model, dataset, option, tmp_path / "file" / "results.json")
+        assert code == 2
+        assert "results.json: cannot be written" in err
+        assert "answering" not in err
+
+
 def test_results_prints_what_was_said_about_cts(voxmoe: Run, tmp_path: Path) -> None:
     exchanges = [
         Exchange("c", "own", "a", "p1", CTTask.CLOSED, "organ", "Which?", "liver", ("liver", "spleen")),

@@ -134,6 +134,17 @@ def test_a_file_of_labels_has_to_fit(tmp_path: Path) -> None:
     write_volume(SRI24.grid, tmp_path / "empty.nii")
     with pytest.raises(AtlasError, match=r"empty\.nii: none of its values is a label of lpba40"):
         region_map(SRI24.grid, str(tmp_path / "empty.nii"))
+    other = np.zeros(SRI24.shape, np.int16)
+    other[100:110, 100:110, 80], other[0, 0, :9] = 21, np.arange(1000, 1009)
+    write_volume(Volume(other, SRI24.affine, axes="LPS"), tmp_path / "other.nii")
+    with pytest.raises(AtlasError, match=r"other\.nii: holds 1000, 1001, 1002, 1003, 1004, \.\., which are no labels"):
+        region_map(SRI24.grid, str(tmp_path / "other.nii"))
+
+
+def test_a_space_that_the_grid_contradicts_is_refused() -> None:
+    with pytest.raises(AtlasError, match="lies on the grid of SRI24, and MNI152 is named; leave it out"):
+        region_map(SRI24.grid, space="MNI152")
+    assert region_map(SRI24.grid, space="sri24").space == "SRI24"
 
 
 @pytest.mark.real

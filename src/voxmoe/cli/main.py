@@ -69,11 +69,31 @@ AtlasOption = Annotated[
     str | None,
     typer.Option("--atlas", help="Region atlas: a name, or a file of LPBA40 labels. Default: the protocol's."),
 ]
+SpaceOption = Annotated[
+    str | None, typer.Option("--space", help="SRI24 or MNI152, where the grid does not say in which space it lies.")
+]
 PROTOCOL = "paper-v2"
 """The rules of findings where none are named."""
 SKIPPED = 1
 LEAKAGE = 1
 PROBLEMS = 1
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from voxmoe import __version__
+
+        print(f"voxmoe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def voxmoe(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """The command by itself."""
 
 
 @app.command()
@@ -147,16 +167,72 @@ def findings(
     protocol: ProtocolOption = "paper-v2",
     t1: Annotated[Path | None, typer.Option("--t1", help="T1 image for the brain's volume, with a mask alone.")] = None,
     atlas: AtlasOption = None,
-    space: Annotated[str | None, typer.Option(help="SRI24 or MNI152, if the grid does not say it.")] = None,
+    space: SpaceOption = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.csv",
+            help="Measure every mask at or below the folder into this table, a row a label (.csv or .parquet).",
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes for a table; -1 for one a core.")] = -1,
     json: Json = False,
 ) -> None:
-    """Volume, region, shape and spread of each label of a mask."""
+    """Volume, region, shape and spread of each label of a mask, or with --table of all masks of a folder.
+
+    Exit code 1 if studies had to be left out of a table.
+    """
     from voxmoe.cli import show
     from voxmoe.vqa.findings import to_json
     from voxmoe.vqa.measure import measure
 
+    if table is not None:
+        if t1 is not None:
+            raise StudyError(
+                "--t1 is the image of one study; leave it out beside --table, which reads each study's own"
+            )
+        _findings_table(target, table, profile, protocol, atlas, space, jobs, json)
+        return
     found = to_json(measure(target, profile=profile, protocol=protocol, t1=t1, atlas=atlas, space=space))
     show.result(found, show.findings, json)
+
+
+def _findings_table(
+    folder: Path,
+    table: Path,
+    profile: str | None,
+    protocol: str,
+    atlas: str | None,
+    space: str | None,
+    jobs: int,
+    json: bool,
+) -> None:
+    from voxmoe.cli import show
+    from voxmoe.vqa.findings_table import check_suffix, findings_table, write_table
+    from voxmoe.vqa.measure import measure_all
+
+    check_suffix(table)
+    with show.Progress() as progress:
+        outcomes = measure_all(
+            folder,
+            profile=profile,
+            protocol=protocol,
+            atlas=atlas,
+            space=space,
+            jobs=jobs,
+            progress=progress.of("measuring studies"),
+        )
+    measured = [(files, found) for files, found in outcomes if not isinstance(found, str)]
+    skipped = {files.id: reason for files, reason in outcomes if isinstance(reason, str)}
+    if not measured:
+        first, reason = next(iter(skipped.items()))
+        raise StudyError(f"{folder}: none of {len(outcomes)} studies can be measured; the first, {first}: {reason}")
+    rows = findings_table(measured)
+    write_table(table, rows)
+    report = {"studies": len(measured), "rows": len(rows), "skipped": skipped, "out": str(table)}
+    show.result(report, show.findings_table, json)
+    if skipped:
+        raise typer.Exit(SKIPPED)
 
 
 @app.command()
@@ -166,6 +242,7 @@ def build(
     profile: ProfileOption = None,
     protocol: ProtocolOption = "paper-v2",
     atlas: AtlasOption = None,
+    space: SpaceOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of questions and splits.")] = 0,
     wordings: Annotated[
         Path | None, typer.Option(help="A file that `wordings` wrote, to draw from instead of the grammar.")
@@ -199,6 +276,7 @@ def build(
             protocol_named(protocol),
             profile=profile,
             atlas=atlas,
+            space=space,
             seed=seed,
             wordings=wordings,
             type_weights=type_weights_named(type_weights),
@@ -535,8 +613,8 @@ def evaluate(
     from voxmoe.vqa.ct.dataset import is_ct_dataset
 
     for file in (out, predictions):
-        if file is not None and file.is_dir():
-            raise ResultsError(f"{file}: is a folder; name a file to write")
+        if file is not None:
+            _check_writable(file)
     with show.Progress() as progress:
         if is_ct_dataset(dataset):
             from voxmoe.evaluation.reading import evaluate_reader
@@ -578,6 +656,18 @@ def evaluate(
     show.result(found, show.evaluation, json)
     if out is not None:
         show.note(f"all tables: voxmoe results {out}")
+
+
+def _check_writable(file: Path) -> None:
+    """Make the folder of a file that long work ends with; raise `ResultsError` where it could not be written."""
+    if file.is_dir():
+        raise ResultsError(f"{file}: is a folder; name a file to write")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"{file}: cannot be written ({error.strerror}); name another file") from None
+    if not os.access(file.parent, os.W_OK):
+        raise ResultsError(f"{file}: cannot be written, as its folder is not to be written to; name another file")
 
 
 @app.command()
@@ -661,6 +751,7 @@ def ask(
         Path | None, typer.Option("--picture", help="Also draw what was measured here (png, pdf, svg).")
     ] = None,
     profile: ProfileOption = None,
+    space: SpaceOption = None,
     choice: Annotated[
         list[str] | None, typer.Option("--choice", help="A choice of a closed question about a CT; give each in turn.")
     ] = None,
@@ -674,6 +765,8 @@ def ask(
     folder, questions = (None, arguments) if named else (arguments[0], arguments[1:])
     if named and os.path.exists(arguments[0]):  # noqa: PTH110 - False, too, for long questions
         raise StudyError(f"{arguments[0]}: a study or CT was named beside files of images; give the one or the other")
+    if not questions and not os.path.exists(arguments[0]):  # noqa: PTH110
+        raise StudyError(f'no study is named beside the question; ask e.g. voxmoe ask STUDY "{arguments[0]}"')
     if not questions:
         raise QuestionError('no question was given; ask e.g. voxmoe ask STUDY "How large is the enhancing tissue?"')
 
@@ -686,6 +779,7 @@ def ask(
             "--mask": mask,
             "--picture": picture,
             "--profile": profile,
+            "--space": space,
         }
         scans.refuse_beside_ct(place, {**files_named, "--without": without, **measured_by})
         scans.ask(place, arguments[0], questions, choice or [], json)
@@ -702,8 +796,8 @@ def ask(
         from voxmoe.imaging.layouts import require_profile
         from voxmoe.imaging.study import load_study
 
-        files = _files(folder, named, without or [])
-        if measures or profile is not None:
+        files = _files(folder, named, without or [], space)
+        if mask is not None or profile is not None:
             files = require_profile(files, profile)
         study = load_study(files)
         progress.report("loading the model", 0, 1)
@@ -715,8 +809,7 @@ def ask(
             progress.report("measuring", 0, 1)
             from voxmoe.evidence import measure_study
 
-            assert files.profile is not None
-            measured = measure_study(answerer, study, files.profile, mask, files.space)
+            measured = measure_study(answerer, study, files.profile or answerer.profile(), mask, files.space)
         masks = {measured.profile.name: measured.drawn} if measured is not None else {}
         answers = []
         for number, question in enumerate(questions):
@@ -785,7 +878,8 @@ def segment(
     json: Json = False,
 ) -> None:
     """Write the predicted mask of a study as NIfTI, on the study's own grid."""
-    from voxmoe.cli import show
+    from voxmoe.cli import scans, show
+    from voxmoe.default import model_at
 
     named = _named(t1, t1gd, t2, flair)
     if len(arguments) != (1 if named else 2):
@@ -802,6 +896,7 @@ def segment(
         from voxmoe.imaging.places import file_of
         from voxmoe.imaging.study import load_study
 
+        scans.check_study(folder, model_at(model))
         whole = _files(folder, named, [])
         inputs = [file_of(place) for place in whole.images.values()] + ([whole.mask] if whole.mask else [])
         if out.exists() and any(out.samefile(file) for file in inputs):
@@ -810,7 +905,6 @@ def segment(
         assert files.profile is not None
         study = load_study(files)
         progress.report("loading the eye", 0, 1)
-        from voxmoe.default import model_at
         from voxmoe.imaging.volume import write_volume
         from voxmoe.segmenting import Segmenter, summary
 
@@ -831,6 +925,7 @@ def report(
     heads_alone: HeadsAloneOption = False,
     profile: ProfileOption = None,
     protocol: ProtocolOption = PROTOCOL,
+    space: SpaceOption = None,
     t1: T1Option = None,
     t1gd: T1GDOption = None,
     t2: T2Option = None,
@@ -854,6 +949,7 @@ def report(
             "--heads-alone": heads_alone,
             "--profile": profile,
             "--protocol": protocol != PROTOCOL,
+            "--space": space,
             "--without": without,
         }
         scans.refuse_beside_ct(place, {**files_named, **others})
@@ -877,7 +973,7 @@ def report(
                 raise StudyError(f"--mask reports a mask, beside which T1 alone is read; leave out {', '.join(unread)}")
             files = require_profile(files_of(Path(study), profile), profile)
             left_out = _left_out(without or [])
-            findings = measure(Path(study), profile=profile, protocol=protocol, t1=t1, without=left_out)
+            findings = measure(Path(study), profile=profile, protocol=protocol, t1=t1, space=space, without=left_out)
             there = tuple(m for m in Modality if m in {*files.images, *named} - left_out)
             assert files.profile is not None
             found = report_of_mask(Path(study).name, files.profile, findings, there)
@@ -886,7 +982,7 @@ def report(
             from voxmoe.imaging.layouts import require_profile
             from voxmoe.imaging.study import load_study
 
-            files = _files(study, named, without or [])
+            files = _files(study, named, without or [], space)
             if profile is not None:
                 files = require_profile(files, profile)
             loaded = load_study(files)
@@ -991,13 +1087,20 @@ def _refuse_in_report(
         raise StudyError(f"{study}: was named beside {files}; give the study or its files")
 
 
-def _files(folder: str | None, named: "dict[Modality, Path]", without: list[str]) -> "StudyFiles":
-    """The files of a study without the modalities that are left out."""
+def _files(
+    folder: str | None, named: "dict[Modality, Path]", without: list[str], space: str | None = None
+) -> "StudyFiles":
+    """The files of a study without the modalities that are left out, in the space that is named, if any is; raises
+    `AtlasError` for one that is unknown."""
     from dataclasses import replace
 
     from voxmoe.imaging.layouts import find_study, study_from_paths
 
     files = study_from_paths(named) if folder is None else find_study(folder)
+    if space is not None:
+        from voxmoe.imaging.atlas import space_named
+
+        files = replace(files, space=space_named(space).name)
     left_out = _left_out(without)
     return replace(files, images={m: path for m, path in files.images.items() if m not in left_out})
 

@@ -171,10 +171,19 @@ def findings(found: dict[str, Any]) -> None:
                 out.print(f"{key}: no {field}: {reason}")
 
 
+def findings_table(report: dict[str, Any]) -> None:
+    out.print(f"{report['rows']:,} rows about {report['studies']} studies in {report['out']}")
+    _left_out(report)
+
+
 def build(report: dict[str, Any]) -> None:
     questions = report["questions"]
     counts = ", ".join(f"{count:,} {split}" for split, count in questions.items())
     out.print(f"{sum(questions.values()):,} questions about {report['studies']} studies ({counts}) in {report['out']}")
+    _left_out(report)
+
+
+def _left_out(report: dict[str, Any]) -> None:
     if report["skipped"]:
         out.print(f"{len(report['skipped'])} studies left out:")
         for study, reason in report["skipped"].items():

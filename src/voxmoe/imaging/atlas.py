@@ -82,12 +82,20 @@ def _load_regions(atlas: str) -> _Regions:
     if space is None:
         raise AtlasError(f"{path}: lies in no known space ({volume.describe_grid()}); SRI24 and MNI152 grids are known")
     ids = volume.data.astype(np.int32)
+    if ids.min() < 0:
+        raise AtlasError(f"{path}: has values down to {ids.min()}, and those of {parcellation.name} begin at 0")
     table = np.zeros(int(ids.max()) + 1, np.uint8)
     for region, ranges in parcellation.regions.items():
         table[_lookup(ranges, len(table)) == 1] = REGIONS.index(region) + 1
     regions = table[ids]
     if not regions.any():
         raise AtlasError(f"{path}: none of its values is a label of {parcellation.name}")
+    if parcellation.file is None and (strange := np.unique(ids[(regions == 0) & (ids != 0)]).tolist()):
+        some = ", ".join(map(str, strange[:5])) + (", .." if len(strange) > 5 else "")
+        raise AtlasError(
+            f"{path}: holds {some}, which are no labels of {parcellation.name}; give the file of its labels, or name "
+            f"one of the atlases {', '.join(PARCELLATIONS)}"
+        )
     if parcellation.grow_mm:
         regions = _grown(regions, ids, parcellation, volume.spacing[0])
     return _Regions(parcellation.name, Volume(regions, volume.affine, str(path)), space)
@@ -123,9 +131,12 @@ def region_map(scan: Volume, atlas: str = "default", space: str | None = None) -
     """The regions on the grid of `scan`, from an embedded atlas by name or from a file of LPBA40 labels by its path.
 
     `space` ("SRI24" or "MNI152") names the scan's space where its grid does not say it. Raises `AtlasError` if the
-    atlas is unknown or the scan's space is.
+    atlas is unknown or the scan's space is, or the grid says another.
     """
-    scan_space = space_of(scan) if space is None else _space_named(space)
+    told = space_of(scan)
+    scan_space = told if space is None else space_named(space)
+    if told is not None and scan_space is not told:
+        raise AtlasError(f"{scan.source}: lies on the grid of {told.name}, and {space} is named; leave it out")
     if scan_space is None:
         raise AtlasError(
             f"{scan.source}: its grid ({scan.describe_grid()}) is neither that of SRI24 (240x240x155) nor of MNI152 "
@@ -135,7 +146,8 @@ def region_map(scan: Volume, atlas: str = "default", space: str | None = None) -
     return RegionMap(Volume(codes, scan.affine, f"atlas {atlas}"), _load_regions(atlas).name, scan_space.name)
 
 
-def _space_named(name: str) -> Space:
+def space_named(name: str) -> Space:
+    """The space of that name, in whatever case; raises `AtlasError` listing those that there are."""
     for space in SPACES:
         if space.name.lower() == name.lower():
             return space

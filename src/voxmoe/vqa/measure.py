@@ -1,16 +1,20 @@
-"""Findings of what a user names: a study, or a mask alone."""
+"""Findings of what a user names: a study, a mask alone, or all of a folder."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
-from voxmoe.errors import AtlasError
+import joblib
+
+from voxmoe.errors import AtlasError, VoxmoeError
 from voxmoe.imaging.atlas import RegionMap, region_map
-from voxmoe.imaging.layouts import find_study, mask_alone, require_profile
+from voxmoe.imaging.layouts import find_masks, find_study, mask_alone, require_profile
 from voxmoe.imaging.study import StudyFiles, check_same_grid, load_study
 from voxmoe.imaging.volume import Volume, read_image, read_mask
 from voxmoe.vocabulary import Modality
 from voxmoe.vqa.findings import NO_BRAIN_IMAGE, Brain, Findings, find, measure_brain
 from voxmoe.vqa.protocol import Protocol, protocol_named
+from voxmoe.vqa.workers import results
 
 _LARGEST_BRAIN_MM3 = 2.5e6
 """An image in which more than this counts as brain shows the skull too: no brain is as large, and no head as small."""
@@ -68,13 +72,61 @@ def measure(
     An atlas or space that was asked for has to fit; the default one, where it does not, leaves the regions out with
     the reason.
     """
-    rules = protocol_named(protocol)
+    return _measure(files_of(target, profile), _Asked(profile, protocol_named(protocol), atlas, space), t1, without)
+
+
+def measure_all(
+    folder: Path,
+    *,
+    profile: str | None = None,
+    protocol: str = "paper-v2",
+    atlas: str | None = None,
+    space: str | None = None,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[tuple[StudyFiles, Findings | str]]:
+    """Findings of every mask at or below a folder, of studies and of those that lie there alone, in the order of their
+    paths, by `jobs` processes (-1 for one a core); the reason in place of those of a study that cannot be used.
+
+    Raises `StudyError` if there is no mask, and `DatasetError` for 0 jobs.
+    """
+    files = find_masks(folder, profile)
+    asked = _Asked(profile, protocol_named(protocol), atlas, space)
+    found: dict[int, Findings | str] = {}
+    progress(0, len(files))
+    with results((joblib.delayed(_try)(number, one, asked) for number, one in enumerate(files)), jobs) as work:
+        for number, outcome in work:
+            found[number] = outcome
+            progress(len(found), len(files))
+    return [(one, found[number]) for number, one in enumerate(files)]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a user asks for beside the study."""
+
+    profile: str | None
+    rules: Protocol
+    atlas: str | None
+    space: str | None
+
+
+def _try(number: int, files: StudyFiles, asked: _Asked) -> tuple[int, Findings | str]:
+    """The findings of one of many, or why there are none."""
+    try:
+        return number, _measure(files, asked)
+    except VoxmoeError as error:
+        return number, str(error)
+
+
+def _measure(files: StudyFiles, asked: _Asked, t1: Path | None = None, without: Collection[Modality] = ()) -> Findings:
     images: dict[Modality, Volume] = {}
-    files = files_of(target, profile)
-    mask = read_mask(target) if files.mask == target else None
-    files = require_profile(files, profile)
+    alone = read_mask(files.mask) if files.mask is not None and not files.images else None
+    files = require_profile(files, asked.profile)
     assert files.profile is not None
-    if mask is None:
+    if alone is not None:
+        mask = alone
+    else:
         study = load_study(files, with_mask=True)
         assert study.mask is not None
         mask = study.mask
@@ -82,5 +134,6 @@ def measure(
     if t1 is not None:
         images[Modality.T1] = read_image(t1)
         check_same_grid(mask, images[Modality.T1])
-    regions = regions_of(mask, atlas or rules.atlas, space or files.space, required=bool(atlas or space))
-    return find(mask, files.profile, rules, brain_of(images, rules), regions)
+    required = bool(asked.atlas or asked.space)
+    regions = regions_of(mask, asked.atlas or asked.rules.atlas, asked.space or files.space, required=required)
+    return find(mask, files.profile, asked.rules, brain_of(images, asked.rules), regions)
