@@ -30,7 +30,7 @@ ROOMS = (
     "__main__",
 )
 """In the order of the data: a room imports from itself, from those before it and from the modules that all share."""
-SHARED = ("vocabulary", "errors", "files", "pictures", "default", "settings")
+SHARED = ("vocabulary", "errors", "files", "pictures", "default", "hub", "settings")
 HEAVY = {"torch", "transformers", "peft", "accelerate"}
 
 

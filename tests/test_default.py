@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from voxmoe import default
+from voxmoe import default, hub
 from voxmoe.default import choice, default_model, model_at, shipped_model
 from voxmoe.errors import WeightsError
 from voxmoe.training.run import make_default
@@ -100,3 +100,28 @@ def test_info_tells_the_default_and_where_it_is_from(voxmoe: Run, tmp_path: Path
     mine.rmdir()
     assert told() == {"folder": str(shipped), "source": "shipped with the package", "gone": str(mine)}
     assert f"{mine}, which was made the default, is no longer there" in voxmoe("info")[1]
+
+
+def test_a_model_on_the_hub_is_fetched_without_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def snapshot(name: str, ignore_patterns: list[str]) -> str:
+        asked.append((name, set(ignore_patterns)))
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    assert model_at(Path("hf:someone/their-model")) == tmp_path
+    assert asked == [("someone/their-model", {"*.bin", "*.pt", "*.pth", "*.ckpt"})]
+
+    def fails(name: str, ignore_patterns: list[str]) -> str:
+        raise OSError("connection lost")
+
+    monkeypatch.setattr(hub, "snapshot_download", fails)
+    with pytest.raises(WeightsError, match="someone/their-model: cannot be fetched from the hub: connection lost"):
+        model_at(Path("hf:someone/their-model"))
+    monkeypatch.setattr(hub, "hub_answers", lambda: False)
+    with pytest.raises(WeightsError, match="someone/their-model: the hub does not answer"):
+        model_at(Path("hf:someone/their-model"))
+    with pytest.raises(WeightsError, match="no name that a model on the hub can have"):
+        model_at(Path("hf:not a name"))

@@ -12,6 +12,9 @@ POCKET = "pocket"
 """What the shipped model is called where a model's folder can be named."""
 SHIPPED = Path(__file__).parent / "weights" / POCKET
 
+_HUB = "hf:"
+"""What the name of a model on the Hugging Face Hub begins with, where a folder could be named, too."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -64,13 +67,18 @@ def default_model() -> Path:
 
 
 def model_at(named: Path | None) -> Path:
-    """The folder of a model that a user names: the default where none is named, the shipped one by the name "pocket".
+    """The folder of a model that a user names: the default where none is named, the shipped one by the name "pocket",
+    one on the Hugging Face Hub, which is fetched once, as hf:OWNER/NAME.
 
-    Raises `WeightsError` if there is no default, if none is shipped, or if a folder here is called "pocket", too: which
-    model answers is not to depend on where a command is run.
+    Raises `WeightsError` if there is no default, if none is shipped, if the hub does not have it, or if a folder here
+    is called "pocket", too: which model answers is not to depend on where a command is run.
     """
     if named is None:
         return default_model()
+    if str(named).startswith(_HUB):
+        from voxmoe.hub import fetched  # imports much
+
+        return fetched(str(named).removeprefix(_HUB))
     if named != Path(POCKET):
         return named
     shipped = shipped_model()

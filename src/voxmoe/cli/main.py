@@ -51,9 +51,13 @@ ProfileOption = Annotated[
 ]
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", help="A trained model's folder, or pocket: the shipped one. Default: see voxmoe info."),
+    typer.Option(
+        "--model", help="A trained model's folder, hf:OWNER/NAME, or pocket: the shipped one. Default: see voxmoe info."
+    ),
 ]
-ModelArgument = Annotated[Path, typer.Argument(help="A trained model's folder, or pocket: the shipped one.")]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="A trained model's folder, hf:OWNER/NAME on the hub, or pocket: the shipped one.")
+]
 HeadsAloneOption = Annotated[
     bool, typer.Option("--heads-alone", help="Weigh nothing that is measured into the answers.")
 ]

@@ -21,10 +21,11 @@ from transformers import (
 from transformers.utils import IMAGE_PROCESSOR_NAME, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE, PROCESSOR_NAME
 
 from voxmoe.errors import WeightsError
+from voxmoe.hub import require_hub
 from voxmoe.model.devices import multiplies_bf16
 from voxmoe.model.language import HeldWeights, LanguageSettings, fingerprint, load_language_model, load_tokenizer
 from voxmoe.model.towers import FAMILIES, entry_of, part
-from voxmoe.model.weights import digest, find_beside, require_hub
+from voxmoe.model.weights import digest, find_beside
 from voxmoe.settings import Settings
 
 Channels = tuple[float, float, float]

@@ -31,9 +31,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from voxmoe.errors import MissingPackageError, WeightsError
 from voxmoe.files import home
+from voxmoe.hub import require_hub
 from voxmoe.model.adapters import AdaptedLinear
 from voxmoe.model.devices import multiplies_bf16
-from voxmoe.model.weights import require_hub
 from voxmoe.settings import Settings
 
 POCKET = "HuggingFaceTB/SmolLM2-135M-Instruct"

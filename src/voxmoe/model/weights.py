@@ -9,14 +9,9 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,9 +20,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 from voxmoe.default import model_at
 from voxmoe.errors import WeightsError
 from voxmoe.files import atomic_path
+from voxmoe.hub import PICKLES, require_hub
 from voxmoe.settings import Settings
-
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 class Pretrained(Settings):
@@ -37,30 +31,6 @@ class Pretrained(Settings):
     """A safetensors file, a folder that holds one, or a model on the hub; None starts from random weights."""
     fingerprint: str | None = None
     """Of those weights. Recorded when a model is made; other weights under it are refused."""
-
-
-@lru_cache(maxsize=1)
-def hub_answers() -> bool:
-    """Whether the hub can be reached at all: asked once and briefly, where transformers would try for half a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-    except HTTPError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def require_hub(name: str, file: str) -> None:
-    """Raises `WeightsError` if the file of a model on the hub can neither be fetched nor is kept on this machine."""
-    try:
-        kept = isinstance(try_to_load_from_cache(name, file), str)
-    except HFValidationError:
-        raise WeightsError(f"{name}: no such folder, and no name that a model on the hub can have") from None
-    if not (kept or hub_answers()):
-        raise WeightsError(f"{name}: the hub does not answer, and its cache on this machine does not hold it")
 
 
 def _how_to_convert(file: Path) -> str:
@@ -76,7 +46,7 @@ def _in_folder(folder: Path) -> Path:
         return files[0]
     if files:
         raise WeightsError(f"{folder}: name one of its files: {', '.join(file.name for file in files)}")
-    pickles = [file for file in sorted(folder.iterdir()) if file.suffix in _PICKLES]
+    pickles = [file for file in sorted(folder.iterdir()) if file.suffix in PICKLES]
     hint = f"; {pickles[0].name} is a pickle, {_how_to_convert(pickles[0])}" if pickles else ""
     raise WeightsError(f"{folder}: holds no safetensors file{hint}")
 
@@ -94,7 +64,7 @@ def find_weights(place: str) -> Path:
         return path
     if path.is_dir():
         return _in_folder(path)
-    if path.suffix in (*_PICKLES, ".safetensors"):
+    if path.suffix in (*PICKLES, ".safetensors"):
         raise WeightsError(f"{place}: no such file or folder")
     require_hub(place, SAFE_WEIGHTS_NAME)
     try:
