@@ -241,6 +241,21 @@ def test_rows_lead_to_their_files(built: Dataset, cohort: Path) -> None:
         assert records[row["study"]]["split"] == "train"
 
 
+def test_a_cohort_that_was_moved_is_found_where_it_is_said_to_be(
+    built: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = built.images_root
+    monkeypatch.setenv("VOXMOE_IMAGES", str(tmp_path))
+    assert built.images_root == there, "it was not moved"
+    moved = Dataset(built.root, {**built.manifest, "images": str(tmp_path / "gone")})
+    assert moved.images_root == tmp_path
+    files = moved.study_files(moved.rows("train")[0])
+    assert files.mask is not None
+    assert files.mask.is_relative_to(tmp_path)
+    monkeypatch.delenv("VOXMOE_IMAGES")
+    assert moved.images_root == tmp_path / "gone"
+
+
 def test_the_manifest(built: Dataset) -> None:
     manifest = built.manifest
     assert (manifest["studies"], manifest["skipped"], manifest["seed"]) == (5, 3, 0)

@@ -21,6 +21,7 @@ from voxmoe.training.cache import DIGESTS, code_digest, key_of, mark_used, place
 Digests = dict[str, str]
 """By modality, and "mask"."""
 MASK = "mask"
+CT = "ct"
 _READING = (Volume.__module__, Channel.__module__)
 """The code that reads voxels from files."""
 
@@ -47,9 +48,10 @@ def files_of(files: StudyFiles, with_mask: bool = False) -> dict[str, Place]:
 
 
 def _note(image: Place, role: str) -> Path:
-    # A mask is read by other rules than an image, so the same file may have two digests.
+    # Masks, CTs and other images are each read by rules of their own, so the same file may have several digests.
+    read_as = role if role in (MASK, CT) else "image"
     where = str(file_of(image).resolve()), image.index if isinstance(image, Channel) else None
-    return place(DIGESTS, key_of(place=where, mask=role == MASK, code=code_digest(_READING)), ".json")
+    return place(DIGESTS, key_of(place=where, read_as=read_as, code=code_digest(_READING)), ".json")
 
 
 class FileStates:

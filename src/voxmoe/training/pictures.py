@@ -22,12 +22,11 @@ from voxmoe.imaging.study import check_same_grid
 from voxmoe.imaging.volume import read_mask
 from voxmoe.imaging.windows import PictureSettings, label_shares, to_pictures
 from voxmoe.training.cache import PICTURES, code_digest, key_of, place
-from voxmoe.training.digests import FileStates, volume_digest
+from voxmoe.training.digests import CT, MASK, FileStates, volume_digest
 from voxmoe.training.studies import ahead
 from voxmoe.training.tensors import is_intact, read_tensors, write_tensors
 
 Report = Callable[[str, int, int], None]
-_ROLE = "ct"
 _PIXELS, _SHARES = "pixels", "shares"
 _DRAWING = tuple(module.__name__ for module in (ct, dicom, grid, hounsfield, volume, windows))
 """The modules that make pictures of files."""
@@ -58,7 +57,7 @@ class PictureCache:
         return place(PICTURES, key_of(drawn=self._decided, images=digests, rescale=told), ".safetensors")
 
     def _files(self, scan: Scan) -> dict[str, Path]:
-        return {_ROLE: scan.image} | ({"mask": scan.mask} if self.labels and scan.mask is not None else {})
+        return {CT: scan.image} | ({MASK: scan.mask} if self.labels and scan.mask is not None else {})
 
     def of(self, scan: Scan) -> Path:
         """The file of a scan's pictures, drawn unless it is there; raises `ImageError` for what is no CT and
@@ -72,7 +71,7 @@ class PictureCache:
         mask = read_mask(files["mask"]) if "mask" in files else None
         if mask is not None:
             check_same_grid(found, mask)
-        digests = {_ROLE: volume_digest(found)} | ({"mask": volume_digest(mask)} if mask is not None else {})
+        digests = {CT: volume_digest(found)} | ({MASK: volume_digest(mask)} if mask is not None else {})
         path = self._path(digests, scan.rescale)
         tensors = {_PIXELS: torch.from_numpy(to_pictures(found, self.settings))}
         if mask is not None:

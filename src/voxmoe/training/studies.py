@@ -31,7 +31,8 @@ def study_files(dataset: Dataset, rows: Iterable[dict[str, Any]], with_masks: bo
         for path in (*images, *([study.mask] if with_masks and study.mask else [])):
             if not path.is_file():
                 raise DatasetError(
-                    f"{path}: an image of the dataset {dataset.root} is gone; put the cohort back or build again"
+                    f"{path}: an image of the dataset {dataset.root} is gone; put the cohort back, name the folder "
+                    "that it is in now by VOXMOE_IMAGES=FOLDER, or build again"
                 )
     return files
 

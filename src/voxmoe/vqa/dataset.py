@@ -9,6 +9,7 @@ OUT/work/STUDY.json                        what is done already, while a build r
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -336,7 +337,7 @@ class Dataset:
 
     @property
     def images_root(self) -> Path:
-        return Path(self.manifest["images"])
+        return images_at(Path(self.manifest["images"]))
 
     @property
     def profile(self) -> str:
@@ -371,6 +372,13 @@ class Dataset:
         }
         mask = self.images_root / row["mask"] if row["mask"] else None
         return StudyFiles(row["study"], row["patient"], images, mask)
+
+
+def images_at(built_from: Path) -> Path:
+    """Where the images of a dataset lie: where it was built from, or if that is gone in the folder that the environment
+    variable VOXMOE_IMAGES names."""
+    moved = os.environ.get("VOXMOE_IMAGES")
+    return Path(moved) if moved and not built_from.is_dir() else built_from
 
 
 def _manifest(root: Path) -> dict[str, Any]:

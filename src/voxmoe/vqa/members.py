@@ -80,7 +80,8 @@ def require_files(places: Iterable[Place], root: Path, images_root: Path) -> Non
         more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
         raise ImageError(
             f"{missing[0]}: no such file{more}; the images of {root} are looked for in {images_root}: "
-            "put them back there, or build the dataset again where they are"
+            "put them back there, name the folder that they are in now by VOXMOE_IMAGES=FOLDER, or build the dataset "
+            "again"
         )
 
 

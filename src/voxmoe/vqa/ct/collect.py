@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from voxmoe.errors import DatasetError
-from voxmoe.vqa.ct.dataset import write_ct_dataset
+from voxmoe.vqa.ct.dataset import check_out, write_ct_dataset
 from voxmoe.vqa.ct.formats import format_named
 from voxmoe.vqa.ct.formats.form import Terms, read, read_rescales
 from voxmoe.vqa.dataset import SPLITS
@@ -47,6 +47,7 @@ def collect(
     """
     if not images.is_dir():
         raise DatasetError(f"{images}: no such folder; name the one that the images' paths are relative to")
+    check_out(out)
     terms = Terms(images, check_files, None if metadata is None else read_rescales(metadata))
     reading = read(format_named(format_name), [_table(table) for table in tables], terms, published=not draw_splits)
     manifest = write_ct_dataset(

@@ -19,7 +19,7 @@ from voxmoe import __version__
 from voxmoe.errors import DatasetError
 from voxmoe.files import atomic_path, inside, sha256, write_json
 from voxmoe.vqa.ct.exchange import Exchange, from_row, to_row
-from voxmoe.vqa.dataset import EVERY, SPLITS, Dataset, open_dataset, read_split, split_patients
+from voxmoe.vqa.dataset import EVERY, SPLITS, Dataset, images_at, open_dataset, read_split, split_patients
 
 KIND = "ct"
 """What the manifest calls such a dataset."""
@@ -60,7 +60,7 @@ class CTDataset:
 
     @property
     def images_root(self) -> Path:
-        return self.root / str(self.manifest["images"])
+        return images_at(self.root / str(self.manifest["images"]))
 
     def image(self, exchange: Exchange) -> Path:
         """The volume that is asked about; raises `DatasetError` for a path that leaves the folder of images."""
@@ -141,7 +141,7 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
     """Raises `DatasetError` for a folder in which a dataset would replace what is of none. One that was interrupted
     has left its splits without a manifest."""
     if (out / "manifest.json").exists():
@@ -174,7 +174,7 @@ def write_ct_dataset(
     exchanges, ids are not unique, one image has two patients or rescales or one patient two splits, a path leaves
     `images`, or `out` holds what this did not write.
     """
-    _check_out(out)
+    check_out(out)
     every = list(exchanges)
     _check(every, images)
     if masks is not None and not masks.is_dir():
