@@ -134,8 +134,12 @@ def test_models_are_compared_question_by_question(
     assert set(found["manifest"]["models"]) == {"text-only", "LLaVA-Med", "mpLLM"}
     means = [found["methods"][name]["tasks"]["mean"]["value"] for name in ("mpLLM", "LLaVA-Med")]
     assert found["differences"]["LLaVA-Med"]["mean"]["value"] == pytest.approx(means[0] - means[1])
+    twin = f"mpLLM ({tiny_model.name})"
+    found = evaluate(tiny_model, dataset, beside=[tiny_model], split="train")
+    assert list(found["methods"])[-2:] == [twin, "mpLLM"]
+    assert found["differences"][twin]["mean"]["value"] == 0
     with pytest.raises(WeightsError, match="is the second model here that tables call mpLLM"):
-        evaluate(tiny_model, dataset, beside=[tiny_model], split="train")
+        evaluate(tiny_model, dataset, beside=[tiny_model, tiny_model], split="train")
 
 
 def test_every_number_can_be_recomputed_from_the_predictions(whole: tuple[Results, Any, Any]) -> None:

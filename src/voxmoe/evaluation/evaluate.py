@@ -12,7 +12,17 @@ from jaxtyping import Bool
 from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.baselines import majority_class, majority_class_of_the_label, prior_guess, uniform_guess
 from voxmoe.evaluation.bootstrap import Resampling
-from voxmoe.evaluation.inference import EVERYTHING, Report, Said, Subset, features_of, hear_each, load, write
+from voxmoe.evaluation.inference import (
+    EVERYTHING,
+    Report,
+    Said,
+    Subset,
+    features_of,
+    hear_each,
+    load,
+    settings_at,
+    write,
+)
 from voxmoe.evaluation.methods import (
     AND_MEASURED,
     FROM_TEXT,
@@ -41,7 +51,7 @@ from voxmoe.evaluation.text_answers import read_answer
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import profile_named
 from voxmoe.model.consensus import Consensus
-from voxmoe.model.mpllm import MpLLM
+from voxmoe.model.mpllm import ModelSettings, MpLLM
 from voxmoe.segmenting import Segmenter
 from voxmoe.settings import Settings
 from voxmoe.training.samples import Row, stack_targets
@@ -70,11 +80,11 @@ def named(subset: Subset) -> list[str]:
     return [str(modality) for modality in Modality if modality in subset]
 
 
-def method_name(model: MpLLM) -> str:
+def method_name(settings: ModelSettings) -> str:
     """How a model is called in tables: by what lies between its encoder and its language model."""
-    if model.settings.vision is None:
+    if settings.vision is None:
         return TEXT_ONLY
-    kind = model.settings.connector.kind
+    kind = settings.connector.kind
     return _SYSTEMS.get(kind, kind)
 
 
@@ -224,6 +234,14 @@ class EvaluationSettings(Settings):
     """Of the bootstrap."""
 
 
+def _check_writes(where: Path | str, model: ModelSettings, settings: EvaluationSettings) -> None:
+    """Raise `WeightsError` if texts are asked for of a model that learnt to write none."""
+    if settings.text and model.loss.text == 0:
+        raise WeightsError(
+            f"{where}: learnt no text (its loss.text is 0); evaluate what its heads say, without the text"
+        )
+
+
 @dataclass(frozen=True)
 class _Entry:
     """What a model brought besides the records of its methods."""
@@ -244,25 +262,24 @@ def _enter(
     blind: bool | None,
     settings: EvaluationSettings,
     report: Report,
-    beside: bool = False,
+    own: str | None = None,
 ) -> _Entry:
     """Let a model answer; `blind` is whether it has to be a text-only model, None if either is right. One that stands
-    `beside` the model evaluated is asked for texts only if it learnt to write them."""
+    beside the model evaluated, which tables call `own`, is asked for texts only if it learnt to write them, and has its
+    folder behind its name where that is taken."""
     report("loading the model", 0, 1)
     model, processor = load(where)
-    name = method_name(model)
+    name, beside = method_name(model.settings), own is not None
     if blind is not None and blind != (name == TEXT_ONLY):
         raise WeightsError(
             f"{where}: {'sees images' if blind else 'is a text-only model too'}; --text-only takes a model trained "
             "with model.vision=null, to stand beside one that sees"
         )
-    if name in ledger.records:
+    if beside and name in {own, *ledger.records}:
+        name = f"{name} ({Path(where).resolve().name})"
+    if name in {own, *ledger.records}:
         raise WeightsError(f"{where}: is the second model here that tables call {name}; evaluate them one by one")
     writes = settings.text and (model.settings.loss.text > 0 or not beside)
-    if writes and model.settings.loss.text == 0:
-        raise WeightsError(
-            f"{where}: learnt no text (its loss.text is 0); evaluate what its heads say, without the text"
-        )
     dataset, rows = ledger.bench.dataset, ledger.bench.rows
     crossed = check_fits(model, dataset, settings.cross)
     sees = model.settings.vision is not None
@@ -313,7 +330,7 @@ def evaluate(
 
     `text_only` is a model of the same recipe without images; `beside` are other models to compare it with, question by
     question; `predictions` a Parquet file for what every method says to every question; `settings` are those of
-    `EvaluationSettings`. Raises `WeightsError` for models that tables would call alike.
+    `EvaluationSettings`. Raises `WeightsError` for models that tables would call alike, even with their folders' names.
     """
     chosen = EvaluationSettings(**settings)
     dataset = open_dataset(data)
@@ -325,9 +342,12 @@ def evaluate(
     bench = _Bench(dataset, learnt, rows, truth, Resampling(truth.patients, chosen.seed))
     ledger = _Ledger(bench)
     ledger.add_baselines()
-    others = [] if text_only is None else [_enter(ledger, text_only, True, chosen, report, True)]
+    told = settings_at(place)
+    _check_writes(place, told, chosen)
+    name = method_name(told)
+    others = [] if text_only is None else [_enter(ledger, text_only, True, chosen, report, name)]
     alone = chosen.model_copy(update={"measure": False, "modality_subsets": False})
-    others += [_enter(ledger, other, None, alone, report, True) for other in beside]
+    others += [_enter(ledger, other, None, alone, report, name) for other in beside]
     own = _enter(ledger, place, False if text_only is not None else None, chosen, report)
     if predictions is not None:
         write_predictions(predictions, ledger.lines)

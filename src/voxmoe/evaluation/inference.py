@@ -19,7 +19,8 @@ from voxmoe.evaluation.predictions import Chances
 from voxmoe.imaging.study import StudyFiles
 from voxmoe.model.devices import best_device
 from voxmoe.model.heads import SIZES, probabilities
-from voxmoe.model.mpllm import MpLLM
+from voxmoe.model.mpllm import ModelSettings, MpLLM, MpLLMConfig
+from voxmoe.model.own_weights import config_at
 from voxmoe.model.processing import MpLLMProcessor
 from voxmoe.training.features import FeatureCache, Features, stack
 from voxmoe.training.samples import Row
@@ -45,13 +46,23 @@ class Said:
     asked: Bool[np.ndarray, " Q"]
 
 
+def _check_there(place: Path | str) -> None:
+    if isinstance(place, Path) and not (place / "config.json").is_file():
+        raise WeightsError(f"{place}: no model here; train one with voxmoe train RECIPE")
+
+
+def settings_at(place: Path | str) -> ModelSettings:
+    """The settings of a trained model; raises `WeightsError` if the folder holds none."""
+    _check_there(place)
+    return config_at(place, MpLLMConfig).parsed
+
+
 def load(place: Path | str) -> tuple[MpLLM, MpLLMProcessor]:
     """A trained model, on the GPU if there is one, and its processor.
 
     Raises `WeightsError` if the folder holds none.
     """
-    if isinstance(place, Path) and not (place / "config.json").is_file():
-        raise WeightsError(f"{place}: no model here; train one with voxmoe train RECIPE")
+    _check_there(place)
     model = MpLLM.from_pretrained(place).to(best_device())
     return model, MpLLMProcessor.from_pretrained(place)
 
