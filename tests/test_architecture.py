@@ -90,6 +90,14 @@ def test_every_module_has_its_room() -> None:
     assert {room_of(module) for module in FILES} == {"", *SHARED, *ROOMS}
 
 
+def test_the_picture_shows_all_rooms_in_their_order() -> None:
+    page = (SOURCE.parents[1] / "docs" / "design.md").read_text()
+    (chain,) = (line.split() for line in page.splitlines() if line.startswith("    imaging -> "))
+    assert tuple(chain[::2]) == ROOMS[:-1]
+    for room in (*ROOMS[:-1], *SHARED):
+        assert f"`{room}/`" in page or f"`{room}.py`" in page, room
+
+
 def test_imports_of_our_own_exist() -> None:
     ours = {found for imports in IMPORTS.values() for found in imports if found.split(".")[0] == "voxmoe"}
     assert ours <= FILES.keys()

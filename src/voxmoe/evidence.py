@@ -4,7 +4,7 @@ With a mask that is given the findings are exact; with the mask that the model's
 mask. Either way they are measured, not said.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from voxmoe.answering import Answer, Answerer, Drawn, Terms, labels_named
+from voxmoe.errors import LabelError
 from voxmoe.imaging.study import Study, check_same_grid, load_mask
 from voxmoe.imaging.volume import Volume, where_label
 from voxmoe.pictures import new_figure, save_figure
@@ -139,6 +140,52 @@ def measure_study(
     """
     mask, source = mask_of(answerer, study, profile, given)
     return measure_mask(study, mask, source, profile, space=space)
+
+
+def drawn_by(answerer: Answerer, study: Study, profile: Profile, space: str | None = None) -> Drawn | None:
+    """What a model weighs into its answers about a profile's labels: what is measured in the mask that it draws; None
+    where it has not learnt to weigh, or draws none of these labels."""
+    if answerer.consensus is None:
+        return None
+    try:
+        return measure_study(answerer, study, profile, space=space).drawn
+    except LabelError:
+        return None
+
+
+def ask_all(
+    answerer: Answerer,
+    study: Study,
+    questions: Sequence[str],
+    *,
+    profile: Profile | None = None,
+    given: Path | None = None,
+    evidence: bool = False,
+    heads_alone: bool = False,
+    space: str | None = None,
+    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> tuple[list[Answer], Measured | None]:
+    """Answer questions about a study as `voxmoe ask` does, and tell what was measured, for `evidence` or in a `given`
+    mask.
+
+    Where the model has learnt to, it weighs in what is measured in the mask that it draws, by the study's `profile`,
+    or where that is not known by its own; not with `heads_alone`, and not what a given mask holds. `space` is that of a
+    study whose grid does not say it. Raises as `measure_study` and `Answerer.ask` do.
+    """
+    measured = None
+    if evidence or given is not None:
+        report("measuring", 0, 1)
+        measured = measure_study(answerer, study, profile or answerer.profile(), given, space)
+    masks = {} if measured is None else {measured.profile.name: measured.drawn}
+    answers = []
+    for number, question in enumerate(questions):
+        weighed_by = None if heads_alone else answerer.measured_by(question, profile)
+        if weighed_by is not None and weighed_by.name not in masks:
+            report("measuring", 0, 1)
+            masks[weighed_by.name] = drawn_by(answerer, study, weighed_by, space)
+        report("answering", number, len(questions))
+        answers.append(answerer.ask(study, question, drawn=None if weighed_by is None else masks[weighed_by.name]))
+    return answers, measured
 
 
 def gather(measured: Measured, answers: Sequence[Answer], picture: Path | None = None) -> list[Evidence]:

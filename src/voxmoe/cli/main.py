@@ -26,10 +26,8 @@ from voxmoe.errors import (
 )
 
 if TYPE_CHECKING:
-    from voxmoe.answering import Answerer, Drawn
-    from voxmoe.cli.show import Progress
-    from voxmoe.imaging.study import Study, StudyFiles
-    from voxmoe.vocabulary import Modality, Profile
+    from voxmoe.imaging.study import StudyFiles
+    from voxmoe.vocabulary import Modality
 
 app = typer.Typer(
     name="voxmoe",
@@ -806,27 +804,21 @@ def ask(
         study = load_study(files)
         progress.report("loading the model", 0, 1)
         from voxmoe.answering import Answerer
+        from voxmoe.evidence import ask_all, gather
 
-        answerer = Answerer.from_pretrained(place)
-        measured = None
-        if measures:
-            progress.report("measuring", 0, 1)
-            from voxmoe.evidence import measure_study
-
-            measured = measure_study(answerer, study, files.profile or answerer.profile(), mask, files.space)
-        masks = {measured.profile.name: measured.drawn} if measured is not None else {}
-        answers = []
-        for number, question in enumerate(questions):
-            known = None if heads_alone else answerer.measured_by(question, files.profile)
-            if known is not None and known.name not in masks:
-                masks[known.name] = _drawn(answerer, study, files, known, progress)
-            progress.report("answering", number, len(questions))
-            drawn = None if known is None else masks[known.name]
-            answers.append(answerer.ask(study, question, drawn=drawn))
+        answers, measured = ask_all(
+            Answerer.from_pretrained(place),
+            study,
+            questions,
+            profile=files.profile,
+            given=mask,
+            evidence=measures,
+            heads_alone=heads_alone,
+            space=files.space,
+            report=progress.report,
+        )
         said = [answer.to_json() for answer in answers]
         if measured is not None:
-            from voxmoe.evidence import gather
-
             for answer, found in zip(said, gather(measured, answers, picture), strict=True):
                 answer["evidence"] = found.to_json()
     show.result(said if len(said) > 1 else said[0], show.answers, json)
@@ -992,6 +984,7 @@ def report(
             loaded = load_study(files)
             progress.report("loading the model", 0, 1)
             from voxmoe.answering import Answerer
+            from voxmoe.evidence import drawn_by
             from voxmoe.reporting import report_by_model
 
             assert place is not None
@@ -1002,7 +995,10 @@ def report(
                     f"--profile {profile}: {place} was not trained on its labels; it reports those of "
                     f"{', '.join(answerer.model.settings.profiles)}: name one of these, or leave it out"
                 )
-            drawn = None if heads_alone else _drawn(answerer, loaded, files, asked, progress)
+            drawn = None
+            if not heads_alone:
+                progress.report("measuring", 0, 1)
+                drawn = drawn_by(answerer, loaded, asked, files.space)
             found = report_by_model(answerer, loaded, asked, drawn)
     show.result(found.to_json(), show.report, json)
 
@@ -1056,22 +1052,6 @@ def _named(*paths: Path | None) -> "dict[Modality, Path]":
     from voxmoe.vocabulary import Modality
 
     return {modality: path for modality, path in zip(Modality, paths, strict=True) if path is not None}
-
-
-def _drawn(
-    answerer: "Answerer", study: "Study", files: "StudyFiles", profile: "Profile", progress: "Progress"
-) -> "Drawn | None":
-    """What a model weighs into its answers: what is measured in the mask that it draws by a profile; None where it has
-    not learnt to weigh, or draws none of these labels."""
-    if answerer.consensus is None:
-        return None
-    progress.report("measuring", 0, 1)
-    from voxmoe.evidence import measure_study
-
-    try:
-        return measure_study(answerer, study, profile, space=files.space).drawn
-    except LabelError:
-        return None
 
 
 def _refuse_in_report(
