@@ -14,7 +14,7 @@ from voxmoe.errors import DatasetError, WeightsError
 from voxmoe.evaluation.evaluate import evaluate
 from voxmoe.evaluation.methods import AND_MEASURED, MEASURED
 from voxmoe.evaluation.tables import summary
-from voxmoe.evidence import measure_study
+from voxmoe.evidence import ask_all, measure_study
 from voxmoe.files import sha256
 from voxmoe.imaging.layouts import find_study, profile_named
 from voxmoe.imaging.study import load_study
@@ -86,6 +86,25 @@ def test_an_answer_weighs_in_what_is_measured_and_keeps_what_the_heads_say(recon
     found = measured.findings.labels["RC"]
     assert weighed["RC"][Task.VOLUME] == (both.terms.named(Task.VOLUME) == set(found.answer(Task.VOLUME)))
     assert measured.behind(both).to_json()["agreement_weighed"]["RC"].keys() == weighed["RC"].keys()
+
+
+@pytest.mark.parametrize("evidence", [False, True])
+def test_all_are_answered_as_the_command_does(reconciled: Path, cohort: Path, evidence: bool) -> None:
+    answerer, files = Answerer.from_pretrained(reconciled), find_study(str(cohort / STUDY))
+    study = load_study(files)
+    weighed = answerer.ask(study, QUESTION, drawn=measure_study(answerer, study, GLI).drawn)
+    for profile in (None, GLI):
+        (told, lesion), measured = ask_all(
+            answerer, study, [QUESTION, "How large is the lesion?"], profile=profile, evidence=evidence
+        )
+        assert (told.terms, told.heads) == (weighed.terms, weighed.heads)
+        assert lesion.heads is None, "it names no label"
+        assert (measured is not None) == evidence
+    ((alone,), _) = ask_all(answerer, study, [QUESTION], heads_alone=True)
+    ((beside_mask,), given) = ask_all(answerer, study, [QUESTION], profile=GLI, given=files.mask)
+    assert alone.terms == beside_mask.terms == weighed.heads
+    assert given is not None
+    assert given.source == "given mask"
 
 
 @pytest.mark.parametrize(
