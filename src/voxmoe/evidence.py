@@ -18,8 +18,8 @@ from voxmoe.imaging.study import Study, check_same_grid, load_mask
 from voxmoe.imaging.volume import Volume, where_label
 from voxmoe.pictures import new_figure, save_figure
 from voxmoe.vocabulary import Label, Modality, Profile, Task
-from voxmoe.vqa.findings import Findings, find, to_json
-from voxmoe.vqa.measure import brain_of, regions_of
+from voxmoe.vqa.findings import Findings, to_json
+from voxmoe.vqa.measure import findings_of
 from voxmoe.vqa.protocol import PAPER_V2, Protocol
 
 Source = Literal["given mask", "predicted mask"]
@@ -125,10 +125,9 @@ def measure_mask(
 
     Raises `LabelError` for a value that the profile does not know and `StudyError` for a mask on another grid.
     """
-    seen = replace(study, mask=mask)
-    regions = regions_of(study.reference, protocol.atlas, space)
-    findings = find(mask, profile, protocol, brain_of(dict(study.images), protocol), regions)
-    return Measured(source, seen, profile, findings)
+    check_same_grid(study.reference, mask)
+    findings = findings_of(mask, study.images, profile, protocol, space=space)
+    return Measured(source, replace(study, mask=mask), profile, findings)
 
 
 def measure_study(

@@ -1,6 +1,6 @@
 """Findings of what a user names: a study, a mask alone, or all of a folder."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from voxmoe.imaging.atlas import RegionMap, region_map
 from voxmoe.imaging.layouts import find_masks, find_study, mask_alone, require_profile
 from voxmoe.imaging.study import StudyFiles, check_same_grid, load_study
 from voxmoe.imaging.volume import Volume, read_image, read_mask
-from voxmoe.vocabulary import Modality
+from voxmoe.vocabulary import Modality, Profile
 from voxmoe.vqa.findings import NO_BRAIN_IMAGE, Brain, Findings, find, measure_brain
 from voxmoe.vqa.protocol import Protocol, protocol_named
 from voxmoe.vqa.workers import results
@@ -20,7 +20,7 @@ _LARGEST_BRAIN_MM3 = 2.5e6
 """An image in which more than this counts as brain shows the skull too: no brain is as large, and no head as small."""
 
 
-def brain_of(images: dict[Modality, Volume], protocol: Protocol) -> Brain | str:
+def brain_of(images: Mapping[Modality, Volume], protocol: Protocol) -> Brain | str:
     """The brain measured on T1, or on the first modality there is: skull-stripped, all show the same brain.
 
     Or, where it cannot be, the reason.
@@ -47,6 +47,21 @@ def regions_of(scan: Volume, atlas: str, space: str | None, required: bool = Fal
         if required:
             raise
         return str(error)
+
+
+def findings_of(
+    mask: Volume,
+    images: Mapping[Modality, Volume],
+    profile: Profile,
+    rules: Protocol,
+    atlas: str | None = None,
+    space: str | None = None,
+    required: bool = False,
+) -> Findings:
+    """Findings of a mask, with the brain and the regions that the images beside it and its grid tell; regions that are
+    not `required` are left out with the reason where they cannot be told."""
+    regions = regions_of(mask, atlas or rules.atlas, space, required)
+    return find(mask, profile, rules, brain_of(images, rules), regions)
 
 
 def files_of(target: Path, profile: str | None = None) -> StudyFiles:
@@ -135,5 +150,4 @@ def _measure(files: StudyFiles, asked: _Asked, t1: Path | None = None, without: 
         images[Modality.T1] = read_image(t1)
         check_same_grid(mask, images[Modality.T1])
     required = bool(asked.atlas or asked.space)
-    regions = regions_of(mask, asked.atlas or asked.rules.atlas, asked.space or files.space, required=required)
-    return find(mask, files.profile, asked.rules, brain_of(images, asked.rules), regions)
+    return findings_of(mask, images, files.profile, asked.rules, asked.atlas, asked.space or files.space, required)

@@ -10,14 +10,13 @@ from typing import Any
 from voxmoe import __version__
 from voxmoe.errors import DatasetError, VoxmoeError
 from voxmoe.files import write_bytes
-from voxmoe.imaging.atlas import region_map
 from voxmoe.imaging.layouts import require_profile
 from voxmoe.imaging.places import Place, below, digests, file_of
 from voxmoe.imaging.study import Study, StudyFiles, load_study
 from voxmoe.vocabulary import NOT_ASKED, Profile, Task
 from voxmoe.vqa.encoding import encode
-from voxmoe.vqa.findings import Findings, find, to_json
-from voxmoe.vqa.measure import brain_of
+from voxmoe.vqa.findings import Findings, to_json
+from voxmoe.vqa.measure import findings_of
 from voxmoe.vqa.protocol import Protocol
 from voxmoe.vqa.sampling import Question, apply_draw, draw_questions
 from voxmoe.vqa.type_weights import UNIFORM, TypeWeights
@@ -63,8 +62,7 @@ def study_findings(
     """Findings of a loaded study with a mask; the brain is measured on T1, or on the first modality there is."""
     if study.mask is None:
         raise DatasetError(f"{study.id}: has no mask, so nothing can be measured")
-    brain = brain_of(dict(study.images), protocol)
-    return find(study.mask, profile, protocol, brain, region_map(study.mask, atlas or protocol.atlas, space))
+    return findings_of(study.mask, study.images, profile, protocol, atlas, space, required=True)
 
 
 def _lies(files: StudyFiles, root: Path) -> dict[str, Any]:
