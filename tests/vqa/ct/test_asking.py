@@ -30,7 +30,7 @@ def derived(truth: TorsoTruth, exchange: Exchange) -> str:
         return names[(not one) * 2 + (not other)]
 
     def cut(diameter: float, *ends: float) -> int:
-        return int(np.searchsorted(ends, round(diameter), side="right"))
+        return int(np.searchsorted(ends, diameter, side="right"))
 
     def sided(name: str) -> str:
         names = ("both sides", "the right side", "the left side", "neither side")
@@ -46,7 +46,7 @@ def derived(truth: TorsoTruth, exchange: Exchange) -> str:
         return f"{lesion.side} {lesion.zone} lung"
 
     def biggest(*names: str) -> float:
-        return max(each.diameter_mm or 0 for each in truth.lesions if each.name in names)
+        return round(max(each.diameter_mm or 0 for each in truth.lesions if each.name in names))
 
     stone, cyst = kinds["kidney stone"], kinds["kidney cyst"]
     coronary, aortic = kinds["coronary calcification"], kinds["aortic calcification"]
