@@ -105,15 +105,15 @@ def test_findings_of_a_cohort_as_a_table(voxmoe: Run, cohort: Path, tmp_path: Pa
     mask.write_bytes(mask.read_bytes()[:1000])
     code, out, _ = voxmoe("findings", folder, "--table", table, "--jobs", "1", "--json")
     report = json.loads(out)
-    assert (code, report["studies"], report["rows"], list(report["skipped"])) == (1, 1, 4, [studies[1].name])
-    assert mask.name in report["skipped"][studies[1].name]
+    assert (code, report["studies"], report["rows"], list(report["skipped"])) == (1, 1, 4, [str(mask)])
+    assert mask.name in report["skipped"][str(mask)]
     truth = json.loads(voxmoe("findings", studies[0], "--json")[1])["labels"]
     header, *rows = (line.split(",") for line in table.read_text().replace('"', "").splitlines())
     place = header.index("volume_mm3")
     assert [float(row[place]) for row in rows] == [label["volume_mm3"] for label in truth.values()]
 
     before = table.read_bytes()
-    fails(voxmoe("findings", folder / studies[1].name, "--table", table, "--jobs", "1"), "none of 1 studies", mask.name)
+    fails(voxmoe("findings", folder / studies[1].name, "--table", table, "--jobs", "1"), "none of 1 masks", mask.name)
     fails(voxmoe("findings", folder, "--table", tmp_path / "found.txt"), "found.txt", ".csv or .parquet")
     fails(voxmoe("findings", folder, "--table", table, "--t1", mask), "--t1", "leave it out")
     fails(voxmoe("findings", tmp_path / "cohort" / "nowhere", "--table", table), "nowhere", "no such folder")

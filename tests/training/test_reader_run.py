@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from voxmoe.errors import DatasetError, RecipeError
+from voxmoe.errors import DatasetError, RecipeError, WeightsError
 from voxmoe.files import write_json
 from voxmoe.imaging.ct import read_ct
 from voxmoe.imaging.torso import write_torsos
@@ -268,8 +268,16 @@ def test_the_second_stage_goes_on_with_the_first_s_function(
 ) -> None:
     tree = recipes["experts"].model_dump(mode="json")
     tree = {**tree, "out": str(tmp_path / "out"), "model": {**tree["model"], **changes}}
+    write_json(tmp_path / "out" / "manifest.json", {"of": "another run"})
     with pytest.raises(RecipeError, match=f"shared-run: stage experts goes on with what it computes.*{said}"):
         train_reader(ReaderRecipe.model_validate(tree))
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == {"of": "another run"}
+
+
+def test_a_start_that_is_not_there_is_named(recipes: dict[str, ReaderRecipe], tmp_path: Path) -> None:
+    changes = {"start": tmp_path / "nowhere", "out": tmp_path / "out"}
+    with pytest.raises(WeightsError, match="nowhere: no model here"):
+        train_reader(recipes["shared"].model_copy(update=changes))
 
 
 def test_no_stage_goes_on_with_another_language_model(

@@ -59,6 +59,7 @@ def test_rows_hold_the_findings_and_why_something_is_missing(masks: Path) -> Non
             assert row["brain_percent"] is None
             assert row["sphericity"] == (label.shape_numbers.sphericity if label.shape_numbers else None)
             assert ("no T1 image" in row["reasons"]) == label.present
+    assert [row["mask"] for row in rows[::4]] == [str(files.mask) for files, _ in measured]
     assert rows[3]["present"] is False
     assert rows[3]["region"] is None
 

@@ -26,7 +26,9 @@ from voxmoe.errors import (
 )
 
 if TYPE_CHECKING:
+    from voxmoe.cli.show import Progress
     from voxmoe.imaging.study import StudyFiles
+    from voxmoe.reporting import Report
     from voxmoe.vocabulary import Modality
 
 app = typer.Typer(
@@ -214,6 +216,7 @@ def _findings_table(
     from voxmoe.vqa.measure import measure_all
 
     check_suffix(table)
+    _check_writable(table)
     with show.Progress() as progress:
         outcomes = measure_all(
             folder,
@@ -225,10 +228,10 @@ def _findings_table(
             progress=progress.of("measuring studies"),
         )
     measured = [(files, found) for files, found in outcomes if not isinstance(found, str)]
-    skipped = {files.id: reason for files, reason in outcomes if isinstance(reason, str)}
+    skipped = {str(files.mask): reason for files, reason in outcomes if isinstance(reason, str)}
     if not measured:
         first, reason = next(iter(skipped.items()))
-        raise StudyError(f"{folder}: none of {len(outcomes)} studies can be measured; the first, {first}: {reason}")
+        raise StudyError(f"{folder}: none of {len(outcomes)} masks can be measured; the first, {first}: {reason}")
     rows = findings_table(measured)
     write_table(table, rows)
     report = {"studies": len(measured), "rows": len(rows), "skipped": skipped, "out": str(table)}
@@ -765,9 +768,10 @@ def ask(
 
     named = _named(t1, t1gd, t2, flair)
     folder, questions = (None, arguments) if named else (arguments[0], arguments[1:])
-    if named and os.path.exists(arguments[0]):  # noqa: PTH110 - False, too, for long questions
+    there = os.path.exists(arguments[0])  # noqa: PTH110 - False, too, for long questions
+    if named and there:
         raise StudyError(f"{arguments[0]}: a study or CT was named beside files of images; give the one or the other")
-    if not questions and not os.path.exists(arguments[0]):  # noqa: PTH110
+    if not questions and not there:
         raise StudyError(f'no study is named beside the question; ask e.g. voxmoe ask STUDY "{arguments[0]}"')
     if not questions:
         raise QuestionError('no question was given; ask e.g. voxmoe ask STUDY "How large is the enhancing tissue?"')
@@ -960,47 +964,65 @@ def report(
             if study is None:
                 raise StudyError("--mask reports a study's folder or a mask; name it")
             progress.report("measuring the mask", 0, 1)
-            from voxmoe.imaging.layouts import require_profile
-            from voxmoe.reporting import report_of_mask
-            from voxmoe.vocabulary import Modality
-            from voxmoe.vqa.measure import files_of, measure
-
-            if unread := [f"--{modality.lower()}" for modality in named if modality is not Modality.T1]:
-                raise StudyError(f"--mask reports a mask, beside which T1 alone is read; leave out {', '.join(unread)}")
-            files = require_profile(files_of(Path(study), profile), profile)
-            left_out = _left_out(without or [])
-            findings = measure(Path(study), profile=profile, protocol=protocol, t1=t1, space=space, without=left_out)
-            there = tuple(m for m in Modality if m in {*files.images, *named} - left_out)
-            assert files.profile is not None
-            found = report_of_mask(Path(study).name, files.profile, findings, there)
+            found = _report_of_mask(Path(study), named, profile, protocol, space, without or [])
         else:
-            progress.report("reading the study", 0, 1)
-            from voxmoe.imaging.layouts import require_profile
-            from voxmoe.imaging.study import load_study
-
-            files = _files(study, named, without or [], space)
-            if profile is not None:
-                files = require_profile(files, profile)
-            loaded = load_study(files)
-            progress.report("loading the model", 0, 1)
-            from voxmoe.answering import Answerer
-            from voxmoe.evidence import drawn_by
-            from voxmoe.reporting import report_by_model
-
             assert place is not None
-            answerer = Answerer.from_pretrained(place)
-            asked = answerer.profile(files.profile)
-            if profile is not None and asked is not files.profile:
-                raise LabelError(
-                    f"--profile {profile}: {place} was not trained on its labels; it reports those of "
-                    f"{', '.join(answerer.model.settings.profiles)}: name one of these, or leave it out"
-                )
-            drawn = None
-            if not heads_alone:
-                progress.report("measuring", 0, 1)
-                drawn = drawn_by(answerer, loaded, asked, files.space)
-            found = report_by_model(answerer, loaded, asked, drawn)
+            files = _files(study, named, without or [], space)
+            found = _report_by_model(place, files, profile, heads_alone, progress)
     show.result(found.to_json(), show.report, json)
+
+
+def _report_of_mask(
+    target: Path,
+    named: "dict[Modality, Path]",
+    profile: str | None,
+    protocol: str,
+    space: str | None,
+    without: list[str],
+) -> "Report":
+    from voxmoe.imaging.layouts import require_profile
+    from voxmoe.reporting import report_of_mask
+    from voxmoe.vocabulary import Modality
+    from voxmoe.vqa.measure import files_of, measure
+
+    if unread := [f"--{modality.lower()}" for modality in named if modality is not Modality.T1]:
+        raise StudyError(f"--mask reports a mask, beside which T1 alone is read; leave out {', '.join(unread)}")
+    files = require_profile(files_of(target, profile), profile)
+    left_out = _left_out(without)
+    t1 = named.get(Modality.T1)
+    findings = measure(target, profile=profile, protocol=protocol, t1=t1, space=space, without=left_out)
+    there = tuple(m for m in Modality if m in {*files.images, *named} - left_out)
+    assert files.profile is not None
+    return report_of_mask(target.name, files.profile, findings, there)
+
+
+def _report_by_model(
+    place: Path, files: "StudyFiles", profile: str | None, heads_alone: bool, progress: "Progress"
+) -> "Report":
+    progress.report("reading the study", 0, 1)
+    from voxmoe.imaging.layouts import require_profile
+    from voxmoe.imaging.study import load_study
+
+    if profile is not None:
+        files = require_profile(files, profile)
+    study = load_study(files)
+    progress.report("loading the model", 0, 1)
+    from voxmoe.answering import Answerer
+    from voxmoe.evidence import drawn_by
+    from voxmoe.reporting import report_by_model
+
+    answerer = Answerer.from_pretrained(place)
+    asked = answerer.profile(files.profile)
+    if profile is not None and asked is not files.profile:
+        raise LabelError(
+            f"--profile {profile}: {place} was not trained on its labels; it reports those of "
+            f"{', '.join(answerer.model.settings.profiles)}: name one of these, or leave it out"
+        )
+    drawn = None
+    if not heads_alone:
+        progress.report("measuring", 0, 1)
+        drawn = drawn_by(answerer, study, asked, files.space)
+    return report_by_model(answerer, study, asked, drawn)
 
 
 @app.command()

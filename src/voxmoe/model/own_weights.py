@@ -25,8 +25,12 @@ _OF_PROCESSOR = ("processor_config.json", "tokenizer.json", "tokenizer_config.js
 
 
 def config_at(place: str | os.PathLike[str], kind: type[C]) -> C:
-    """The configuration of the model in a folder or on the hub; raises `WeightsError` if it is of another system."""
-    found = kind.get_config_dict(place)[0].get("model_type")
+    """The configuration of the model in a folder or on the hub; raises `WeightsError` if there is none, or it is of
+    another system."""
+    try:
+        found = kind.get_config_dict(place)[0].get("model_type")
+    except OSError:
+        raise WeightsError(f"{place}: no model here, and none of that name on the hub") from None
     if found != kind.model_type and found in _READS:
         raise WeightsError(
             f"{place}: is a model that reads {_READS[found]} ({found}), and one that reads {_READS[kind.model_type]} "

@@ -106,7 +106,6 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
     report = report if processes.first else lambda *_: None
     shared_accumulation(recipe.fit, processes)
     exchanges, scans = _gather(recipe)
-    begin(recipe, processes)
     set_seed(recipe.seed)
     report("loading the 2D model", 0, 1)
     base = recipe.model.base.in_single() if recipe.fit.precision == "fp32" else recipe.model.base
@@ -116,6 +115,7 @@ def train_reader(recipe: ReaderRecipe, report: Report = lambda stage, done, tota
         _check_start(recipe, recipe.start, reader)
         new = reader.start_from(recipe.start)
         _log.info("starting from %s; new are %s", recipe.start, ", ".join(new) or "none")
+    begin(recipe, processes)  # a recipe whose start does not fit has replaced nothing
     reader.learn(recipe.stage)
     reader.parted = not gathers_weights()
     if recipe.fit.bf16:

@@ -291,9 +291,9 @@ def train(recipe: Recipe, report: Report = lambda stage, done, total: None) -> P
     datasets = [open_dataset(place) for place in recipe.data]
     rows, files = _gather(datasets, recipe)
     run = _Run(recipe, datasets, rows, files, processes, report if processes.first else lambda *_: None)
-    begin(recipe, processes)
     set_seed(recipe.seed)
     model, processor = _make_model(run)
+    begin(recipe, processes)  # a recipe whose parts do not fit has replaced nothing
     trainer = _fit(model, processor, run)
     _save(trainer, model, processor, run, time.monotonic() - started)
     processes.wait()

@@ -17,6 +17,7 @@ _COLUMNS = pa.schema(
     [
         ("study", pa.string()),
         ("patient", pa.string()),
+        ("mask", pa.string()),
         ("label", pa.string()),
         ("present", pa.bool_()),
         ("voxels", pa.int64()),
@@ -45,7 +46,7 @@ SUFFIXES = (".csv", ".parquet")
 def findings_table(measured: Iterable[tuple[StudyFiles, Findings]]) -> pa.Table:
     """The table of studies and what is found in them."""
     rows = [
-        {"study": files.id, "patient": files.patient, "label": key, **_row(label), **_rules(found)}
+        {**_mask(files), "label": key, **_row(label), **_rules(found)}
         for files, found in measured
         for key, label in found.labels.items()
     ]
@@ -63,6 +64,10 @@ def write_table(path: Path, table: pa.Table) -> None:
     check_suffix(path)
     with atomic_path(path) as temporary:
         (csv.write_csv if path.suffix == ".csv" else parquet.write_table)(table, temporary)
+
+
+def _mask(files: StudyFiles) -> dict[str, Any]:
+    return {"study": files.id, "patient": files.patient, "mask": str(files.mask)}
 
 
 def _row(found: LabelFindings) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def measure_all(
     """Findings of every mask at or below a folder, of studies and of those that lie there alone, in the order of their
     paths, by `jobs` processes (-1 for one a core); the reason in place of those of a study that cannot be used.
 
-    Raises `StudyError` if there is no mask, and `DatasetError` for 0 jobs.
+    Raises `StudyError` if there is no mask, and `JobsError` for 0 jobs.
     """
     files = find_masks(folder, profile)
     asked = _Asked(profile, protocol_named(protocol), atlas, space)
